@@ -1,0 +1,249 @@
+"""The command line: `mmjax VERB …`. Parses, calls, prints, exits; only the verbs import what needs JAX."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import tyro
+
+from mmjax.config.parsing import parse
+from mmjax.errors import UserError, nearest
+
+Run = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar='RUN', help='a run directory')]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Verb:
+    """What every verb takes."""
+
+    takes_overrides: ClassVar[bool] = False
+
+    json: Annotated[
+        str | None,
+        tyro.conf.arg(metavar='FILE', help='also write the result as JSON; - prints it instead', help_behavior_hint=''),
+    ] = None
+
+    def run(self, rest: list[str]) -> dict[str, Any]:
+        """Does the work and returns the result. `rest` holds the arguments that are not fields of the verb."""
+        raise NotImplementedError
+
+    def show(self, result: dict[str, Any]) -> None:
+        """Prints a result for people to read."""
+        for name, value in result.items():
+            print(f'{name:32} {value:.4f}' if isinstance(value, float) else f'{name:32} {value}')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Trusting(Verb):
+    """What a verb takes that reads the config of a run."""
+
+    trust: Annotated[
+        tyro.conf.UseAppendAction[tuple[str, ...]],
+        tyro.conf.arg(metavar='PACKAGE', help="import classes of this package too, where the run's config names them"),
+    ] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Train(Verb):
+    """Train, evaluate and report; the same command again goes on where a run stopped.
+
+    After CONFIG come changes to it, in any order: PATH=NAME swaps a part (model.fusion=bottleneck), --PATH VALUE sets a
+    field (--steps 200 --model.fusion.num-tokens 8). `mmjax train CONFIG --help` lists the fields of a config.
+    """
+
+    takes_overrides: ClassVar[bool] = True
+
+    config: Annotated[
+        str,
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar='CONFIG', help='Python file with def experiment() -> Experiment'),
+    ]
+    workdir: Annotated[
+        str | None,
+        tyro.conf.arg(
+            metavar='DIR', help='run directory', help_behavior_hint='(default: runs/CONFIG, with -HASH if changed)'
+        ),
+    ] = None
+
+    def run(self, rest: list[str]) -> dict[str, Any]:
+        from mmjax.config import config_hash, load_file, override
+        from mmjax.experiment import Experiment
+
+        written = load_file(self.config, kind=Experiment)
+        experiment = override(written, rest, prog=f'mmjax train {self.config}', known_flags=('--workdir', '--json'))
+        digest = config_hash(experiment)
+        suffix = f'-{digest[:8]}' if digest != config_hash(written) else ''
+        from mmjax.train.run import train
+
+        workdir = self.workdir or str(Path('runs', Path(self.config).stem + suffix))
+        return train(experiment, workdir=workdir, config_file=self.config)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Eval(Trusting):
+    """Evaluate the newest checkpoint of a run.
+
+    After RUN come changes to its config, as for `mmjax train`.
+    """
+
+    takes_overrides: ClassVar[bool] = True
+
+    directory: Run
+
+    def run(self, rest: list[str]) -> dict[str, Any]:
+        from mmjax.train.run import evaluate
+
+        return evaluate(_checked(self.directory), overrides=rest, trust=self.trust)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Predict(Trusting):
+    """Print the likeliest answers of a run's model for one input, with their probabilities.
+
+    --MODALITY VALUE gives the input of an encoder of the model: --image FILE --text 'is it red?'. A modality may be
+    left out; the model then does without it.
+    """
+
+    directory: Run
+    top: Annotated[int, tyro.conf.arg(metavar='K', help='how many answers')] = 3
+    threshold: Annotated[
+        float, tyro.conf.arg(metavar='P', help='probability below which the first answer does not count')
+    ] = 0.0
+
+    def run(self, rest: list[str]) -> dict[str, Any]:
+        inputs = _inputs(rest)
+        run = _checked(self.directory)
+        from mmjax.train.predict import predict
+
+        return predict(run, inputs, top=self.top, threshold=self.threshold, trust=self.trust)
+
+    def show(self, result: dict[str, Any]) -> None:
+        for name, value in result.items():
+            if isinstance(value, list):
+                print(f'{name}:')
+                for answer in value:
+                    print(f'  {answer["probability"]:6.1%}  {answer["label"]}')
+        if not result.get('above_threshold', True):
+            print(f'no answer reaches the threshold of {self.threshold:g}')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Diff(Verb):
+    """Print what differs between two runs: config, code, data, environment, results, and from which step on."""
+
+    a: Run
+    b: Run
+
+    def run(self, rest: list[str]) -> dict[str, Any]:
+        _refuse(rest, flags=('--json',))
+        from mmjax.train.compare import compare
+
+        return compare(_checked(self.a), _checked(self.b))
+
+    def show(self, result: dict[str, Any]) -> None:
+        section = None
+        for name, (a, b) in result.items():
+            head, _, rest = name.partition('/')
+            if head != section:
+                section = head
+                print(f'{head}:')
+            print(f'  {rest}: {a} -> {b}')
+        if not result:
+            print('no difference')
+
+
+VERBS: dict[str, type[Verb]] = {'train': Train, 'eval': Eval, 'predict': Predict, 'diff': Diff}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one verb and returns the exit code: 0 done, 2 the user's mistake (told on stderr), 130 interrupted."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # for `model.fusion=my_package.my_module:MyFusion`, and the classes of configs/
+    try:
+        _main(argv)
+    except UserError as error:
+        print(f'mmjax: error: {error}', file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        resume = '; the same command goes on from the last checkpoint' if argv[0] == 'train' else ''
+        print(f'\nmmjax: interrupted{resume}', file=sys.stderr)
+        return 130
+    return 0
+
+
+def _main(argv: list[str]) -> None:
+    if not argv or argv[0] in ('-h', '--help'):
+        print(_usage())
+        return
+    name, *args = argv
+    if name not in VERBS:
+        raise UserError(f'no verb {name!r}{nearest(name, VERBS) or "; there are " + ", ".join(VERBS)}')
+    verb, rest = _parse(name, args)
+    with contextlib.redirect_stdout(sys.stderr) if verb.json == '-' else contextlib.nullcontext():
+        result = verb.run(rest)
+    if verb.json == '-':
+        print(json.dumps(result, indent=1))
+        return
+    verb.show(result)
+    if verb.json:
+        try:
+            Path(verb.json).write_text(json.dumps(result, indent=1) + '\n')
+        except OSError as error:
+            raise UserError(f'--json {verb.json}: {error.strerror}') from error
+
+
+def _parse(name: str, args: list[str]) -> tuple[Verb, list[str]]:
+    """Returns the verb with its own options, and the arguments that are left: changes to a config, or inputs."""
+    cls = VERBS[name]
+    # With a config named, its fields are what --help is about.
+    later = [a for a in args if a in ('-h', '--help')] if cls.takes_overrides and args and args[0][0] != '-' else []
+    own = [arg for arg in args if arg not in later]
+    verb, rest = parse(cls, own, prog=f'mmjax {name}')
+    return verb, rest + later[:1]
+
+
+def _checked(run: str) -> str:
+    """Returns the path of a run directory; raises UserError if it is none."""
+    if not Path(run).is_dir():
+        names = [str(path) for path in Path(run).parent.glob('*') if path.is_dir()]
+        raise UserError(f'{run}: no such run directory{nearest(run, names)}')
+    if not Path(run, 'config.json').is_file():
+        raise UserError(f'{run}: holds no config.json, so it is not a run directory')
+    return run
+
+
+def _inputs(rest: list[str]) -> dict[str, str]:
+    """['--image', 'a.png', '--text=red?'] -> {'image': 'a.png', 'text': 'red?'}."""
+    inputs, tokens = {}, iter(rest)
+    for token in tokens:
+        name, equals, value = token.removeprefix('--').partition('=')
+        if not token.startswith('--'):
+            raise UserError(f"{token!r} belongs to no flag; put quotes around a text: --text 'is it red?'")
+        value = value if equals else next(tokens, None)
+        if value is None:
+            raise UserError(f'--{name}: its value is missing')
+        inputs[name.replace('-', '_')] = value
+    if not inputs:
+        raise UserError("give at least one input, such as --image FILE --text 'is it red?'")
+    return inputs
+
+
+def _refuse(rest: list[str], *, flags: Sequence[str]) -> None:
+    if rest:
+        raise UserError(f'unknown argument {rest[0]!r}{nearest(rest[0], flags)}')
+
+
+def _usage() -> str:
+    """What `mmjax --help` prints."""
+    lines = [f'  {name:9}{(cls.__doc__ or "").splitlines()[0]}' for name, cls in VERBS.items()]
+    return '\n'.join(['usage: mmjax VERB …', '', *lines, '', '`mmjax VERB --help` tells what a verb takes.'])
+
+
+if __name__ == '__main__':
+    sys.exit(main())

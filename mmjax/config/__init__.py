@@ -1,0 +1,8 @@
+"""An experiment as data: save, load, hash, override from the command line, swap parts by name, compare."""
+
+from mmjax.config.differences import diff
+from mmjax.config.dumping import UPGRADES, config_hash, dump, load
+from mmjax.config.files import load_file
+from mmjax.config.overrides import override
+
+__all__ = ['UPGRADES', 'config_hash', 'diff', 'dump', 'load', 'load_file', 'override']

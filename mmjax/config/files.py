@@ -1,0 +1,74 @@
+"""A config file: Python with `def experiment() -> Experiment`."""
+
+import importlib.util
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from mmjax.errors import UserError, nearest
+
+
+def load_file(path: str, *, kind: type) -> Any:
+    """Returns what the function `experiment` of a config file returns, an instance of `kind`.
+
+    A file in a directory `configs` is imported as `configs.NAME`, any other as `NAME` with its directory on `sys.path`;
+    so the classes that it defines have a path by which a dump can name them.
+
+    Raises:
+        UserError: the file is missing, doesn't run, has no `experiment`, or that returns something else.
+    """
+    file = Path(path)
+    if not file.is_file():
+        names = [str(f) for f in file.parent.glob('*.py')] if file.parent.is_dir() else []
+        raise UserError(f'{path}: no such config file{nearest(str(file), names)}')
+    if file.suffix != '.py':
+        raise UserError(f'{path}: a config file is Python and ends in .py')
+    module = _import(file.resolve(), shown=path)
+    make = getattr(module, 'experiment', None)
+    if not callable(make):
+        raise UserError(f'{path}: defines no function `experiment`; write def experiment() -> {kind.__name__}')
+    try:
+        made = make()
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(_where(error, file=file.resolve(), shown=path)) from error
+    if not isinstance(made, kind):
+        raise UserError(f'{path}: experiment() returns a {type(made).__name__}; it must return a {kind.__name__}')
+    return made
+
+
+def _import(file: Path, *, shown: str) -> ModuleType:
+    """Imports a file once under the name that its classes will be known by."""
+    in_configs = file.parent.name == 'configs'
+    name = f'configs.{file.stem}' if in_configs else file.stem
+    root = str(file.parent.parent if in_configs else file.parent)
+    if root not in sys.path:
+        sys.path.insert(0, root)
+    loaded = sys.modules.get(name)
+    if loaded is not None and getattr(loaded, '__file__', None) == str(file):
+        return loaded
+    if loaded is not None and not hasattr(loaded, 'experiment'):
+        raise UserError(f'{shown}: a module {name!r} is loaded already; give the file another name')
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None and spec.loader is not None  # it ends in .py
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # before it runs: dataclasses look up their module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        if isinstance(error, UserError):
+            raise
+        raise UserError(_where(error, file=file, shown=shown)) from error
+    return module
+
+
+def _where(error: Exception, *, file: Path, shown: str) -> str:
+    """'configs/x.py line 12: NameError: …': the last line of the file that was running."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+    line = error.lineno if isinstance(error, SyntaxError) and error.filename == str(file) else (lines or [None])[-1]
+    message = error.msg if isinstance(error, SyntaxError) else str(error)
+    return f'{shown}{f" line {line}" if line else ""}: {type(error).__name__}: {message}'

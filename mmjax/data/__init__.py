@@ -1,0 +1,28 @@
+"""Sources, transforms, tokenizers and the loader. The only package that knows Grain and TFDS, which load on use."""
+
+from mmjax.data.base import Data, Example, Reader, Source, Transform
+from mmjax.data.loader import OpenData, eval_batches, open_data, train_batches
+from mmjax.data.prepare import data_dir
+from mmjax.data.tfds import Tfds
+from mmjax.data.tokenizer import Bytes, Words
+from mmjax.data.transforms import DropModality, Image, RandomFlip, RandomShift
+
+__all__ = [
+    'Bytes',
+    'Data',
+    'DropModality',
+    'Example',
+    'Image',
+    'OpenData',
+    'RandomFlip',
+    'RandomShift',
+    'Reader',
+    'Source',
+    'Tfds',
+    'Transform',
+    'Words',
+    'data_dir',
+    'eval_batches',
+    'open_data',
+    'train_batches',
+]

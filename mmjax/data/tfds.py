@@ -1,0 +1,203 @@
+"""Any data set prepared by TFDS as ArrayRecord, without TensorFlow."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmjax.data.base import Example, Reader, Source
+from mmjax.data.prepare import find
+from mmjax.errors import UserError, nearest
+
+DIGESTED = 1 << 20
+"""Bytes at the start and at the end of each file that go into a fingerprint: cheap for a file of any size."""
+
+
+@dataclass(frozen=True)
+class Tfds(Source):
+    """A split of a prepared data set, by the names that the model gives to its fields.
+
+    name: 'builder' or 'builder/config', below `$MMJAX_DATA`. Those in `mmjax/data/builders/` prepare themselves on
+        first use; others are made once with `scripts/prepare NAME`.
+    split: a split, or TFDS's notation for a part: 'train', 'train[:10%]', 'train[5000:]+validation'.
+    fields: batch key -> feature, such as `{'image': 'image', 'text': 'question'}`; 'captions/text' for a nested one.
+
+    Images come as the encoded bytes, texts as str, class labels as int32 with their names in the reader's `labels`,
+    other features as TFDS decodes them.
+    """
+
+    name: str
+    split: str
+    fields: dict[str, str]
+
+    def open(self) -> Reader:
+        return TfdsReader(self)
+
+
+class TfdsReader(Reader):
+    """Reads the rows of one split in the order of the files. Raises UserError for whatever is missing or damaged."""
+
+    def __init__(self, source: Tfds):
+        import tensorflow_datasets as tfds
+        from grain.sources import ArrayRecordDataSource
+
+        self._source = source
+        info = _read_info(source, find(source.name))
+        features = _check_fields(source, info.features)
+        self.labels = {
+            key: tuple(feature.names)
+            for key, feature in features.items()
+            if isinstance(feature, tfds.features.ClassLabel) and feature.names
+        }
+        self._texts = {key for key, feature in features.items() if isinstance(feature, tfds.features.Text)}
+        self._parts = _check_split(source, info.splits)
+        _check_files(source, self._parts)
+        self.fingerprint = _fingerprint(info.full_name, source.split, self._parts)
+        self._records: Any = ArrayRecordDataSource(self._parts)
+        # Only what is asked for is decoded, and images not at all: transforms do that, once per distinct image.
+        wanted = {path.split('/')[0] for path in source.fields.values()}
+        self._features = tfds.features.FeaturesDict({name: info.features[name] for name in sorted(wanted)})
+        images = [path for path, feature in _leaves(self._features) if isinstance(feature, tfds.features.Image)]
+        self._decoders = _nested({path: tfds.decode.SkipDecoding() for path in images})
+
+    def __reduce__(self):
+        return TfdsReader, (self._source,)  # a worker process opens the files itself
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def read(self, rows: Sequence[int]) -> list[Example]:
+        try:
+            records = self._records.__getitems__([int(row) for row in rows])
+        except Exception as error:  # ArrayRecord raises several kinds, none with the file's name
+            raise _damaged(self._file_of_damaged_row(rows), self._source, error) from error
+        return [self._example(record) for record in records]
+
+    def _example(self, record: bytes) -> Example:
+        decoded = self._features.deserialize_example_np(record, decoders=self._decoders)
+        return {key: self._value(key, _walk(decoded, path)) for key, path in self._source.fields.items()}
+
+    def _value(self, key: str, value: Any) -> Any:
+        if value is None:
+            return None
+        if key in self._texts:
+            return value.decode('utf-8')
+        return np.int32(value) if key in self.labels and np.ndim(value) == 0 else value
+
+    def _file_of_damaged_row(self, rows: Sequence[int]) -> Path:
+        ends = np.cumsum([part.examples_in_shard if part.take == -1 else part.take for part in self._parts])
+        for row in rows:
+            try:
+                self._records[int(row)]
+            except Exception:
+                return Path(self._parts[int(np.searchsorted(ends, row, side='right'))].filename)
+        return Path(self._parts[0].filename)
+
+
+def _read_info(source: Tfds, directory: Path) -> Any:
+    import tensorflow_datasets as tfds
+
+    try:
+        info = tfds.builder_from_directory(directory).info
+    except Exception as error:  # whatever a damaged json raises
+        raise _damaged(directory / 'dataset_info.json', source, error) from error
+    if info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
+        stored = info.file_format.value if info.file_format else 'something else'
+        raise UserError(
+            f"data set '{source.name}' in {directory} is stored as {stored}, not array_record; "
+            f'delete that directory and run scripts/prepare {source.name}'
+        )
+    return info
+
+
+def _check_fields(source: Tfds, features: Any) -> dict[str, Any]:
+    known = dict(_leaves(features)) | {name: feature for name, feature in features.items()}
+    for key, name in source.fields.items():
+        if name not in known:
+            raise UserError(
+                f"fields['{key}'] of data set '{source.name}' is '{name}', which it does not have; "
+                f'it has {", ".join(sorted(features))}{nearest(name, known)}'
+            )
+    return {key: known[name] for key, name in source.fields.items()}
+
+
+def _check_split(source: Tfds, splits: Any) -> list[Any]:
+    for part in source.split.split('+'):
+        name = part.split('[')[0].strip()
+        if name not in splits and name != 'all':
+            raise UserError(
+                f"data set '{source.name}' has no split '{name}'; it has {', '.join(splits)}{nearest(name, splits)}"
+            )
+    try:
+        parts = splits[source.split].file_instructions
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"split '{source.split}' cannot be read ({reason}); write for example 'train[:10%]' or 'train[5:9]+test'"
+        ) from error
+    if not parts:
+        raise UserError(f"split '{source.split}' of data set '{source.name}' has no examples")
+    return parts
+
+
+def _check_files(source: Tfds, parts: list[Any]) -> None:
+    """Opens every file once: a truncated one fails here, not hours later."""
+    from array_record.python.array_record_module import ArrayRecordReader
+
+    for part in parts:
+        try:
+            reader = ArrayRecordReader(str(part.filename))
+            count = reader.num_records()
+            reader.close()
+        except Exception as error:
+            raise _damaged(part.filename, source, error) from error
+        if count != part.examples_in_shard:
+            raise _damaged(part.filename, source, f'{count} records, not {part.examples_in_shard}')
+
+
+def _damaged(path: Any, source: Tfds, reason: object) -> UserError:
+    first = str(reason).splitlines()[0] if str(reason) else type(reason).__name__
+    return UserError(f'{path} is damaged ({first}); delete its directory and run scripts/prepare {source.name}')
+
+
+def _fingerprint(full_name: str, split: str, parts: list[Any]) -> str:
+    files = []
+    for part in parts:
+        path = Path(part.filename)
+        size = path.stat().st_size
+        with path.open('rb') as file:
+            digest = hashlib.sha256(file.read(DIGESTED))
+            file.seek(max(0, size - DIGESTED))
+            digest.update(file.read(DIGESTED))
+        files.append([path.name, part.skip, part.take, size, digest.hexdigest()])
+    return hashlib.sha256(json.dumps([full_name, split, files]).encode()).hexdigest()
+
+
+def _leaves(features: Any, prefix: str = '') -> list[tuple[str, Any]]:
+    """Features by path: FeaturesDicts, and sequences of them, are walked into."""
+    inner = features if hasattr(features, 'items') else getattr(features, 'feature', None)
+    if not hasattr(inner, 'items'):
+        return [(prefix, features)]
+    assert inner is not None
+    return [leaf for name, feature in inner.items() for leaf in _leaves(feature, f'{prefix}/{name}'.lstrip('/'))]
+
+
+def _nested(flat: dict[str, Any]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for path, value in flat.items():
+        *outer, last = path.split('/')
+        node = tree
+        for name in outer:
+            node = node.setdefault(name, {})
+        node[last] = value
+    return tree
+
+
+def _walk(value: Any, path: str) -> Any:
+    for name in path.split('/'):
+        value = value[name]
+    return value

@@ -1,0 +1,110 @@
+"""Text to integer ids: known words, or UTF-8 bytes.
+
+Both write int32 [length], padded with 0 at the end, and `{key}/present`; an absent text (None) is all padding.
+Text that is longer is cut; the first cut of each tokenizer warns, and `CUT` counts them.
+"""
+
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+
+from mmjax.data.base import Example, Transform
+from mmjax.errors import UserError
+
+PADDING, UNKNOWN, FIRST = 0, 1, 2
+
+CUT: Counter[tuple[str, int]] = Counter()
+"""Texts cut in this process, by (batch key, length). Equal texts of a cached set are tokenised, and counted, once."""
+
+
+def split_words(text: str) -> list[str]:
+    """The words of a text: lower-cased runs of letters, digits and underscores of any script."""
+    return re.findall(r'\w+', text.lower())
+
+
+@dataclass(frozen=True)
+class Words(Transform):
+    """One id per word: 0 padding, 1 unknown, 2… the words of `vocabulary` in their order."""
+
+    vocabulary: tuple[str, ...]
+    length: int
+    key: str = 'text'
+
+    def __post_init__(self):
+        _check_length(self)
+        seen = set()
+        for word in self.vocabulary:
+            if split_words(word) != [word]:
+                raise UserError(f'Words.vocabulary has {word!r}, which matches no text: use single lower-case words')
+            if word in seen:
+                raise UserError(f'Words.vocabulary has {word!r} twice')
+            seen.add(word)
+
+    @property
+    def size(self) -> int:
+        """Number of ids: rows of an embedding table."""
+        return len(self.vocabulary) + FIRST
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        return {word: number for number, word in enumerate(self.vocabulary, FIRST)}
+
+    def __call__(self, example: Example, rng: np.random.Generator | None = None) -> Example:
+        text = _text(self, example)
+        return _entries(self, None if text is None else [self._ids.get(word, UNKNOWN) for word in split_words(text)])
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The words of these ids, joined by spaces; unknown ones read '?'."""
+        return ' '.join('?' if i == UNKNOWN else self.vocabulary[i - FIRST] for i in map(int, ids) if i != PADDING)
+
+
+@dataclass(frozen=True)
+class Bytes(Transform):
+    """One id per UTF-8 byte: 0 padding, 1 unused, 2… the bytes. Any text, and back exactly."""
+
+    length: int
+    key: str = 'text'
+    size: ClassVar[int] = 256 + FIRST
+
+    def __post_init__(self):
+        _check_length(self)
+
+    def __call__(self, example: Example, rng: np.random.Generator | None = None) -> Example:
+        text = _text(self, example)
+        return _entries(self, None if text is None else [byte + FIRST for byte in text.encode('utf-8', 'replace')])
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of these ids, without the last character where a cut went through it."""
+        return bytes(i - FIRST for i in map(int, ids) if i >= FIRST).decode('utf-8', 'ignore')
+
+
+def _check_length(tokenizer: Words | Bytes) -> None:
+    if tokenizer.length < 1:
+        raise UserError(f'{type(tokenizer).__name__}.length is {tokenizer.length}: use a positive number of tokens')
+
+
+def _text(tokenizer: Words | Bytes, example: Example) -> str | None:
+    text = example[tokenizer.key]
+    if text is not None and not isinstance(text, str):
+        kind = type(text).__name__
+        raise UserError(f"{type(tokenizer).__name__}: '{tokenizer.key}' is {kind}; it takes a text (str), or None")
+    return text
+
+
+def _entries(tokenizer: Words | Bytes, tokens: list[int] | None) -> Example:
+    key, length = tokenizer.key, tokenizer.length
+    ids = np.full(length, PADDING, np.int32)
+    if tokens and len(tokens) > length:
+        if not CUT[key, length]:
+            name = type(tokenizer).__name__
+            warnings.warn(f"{name}: a '{key}' of {len(tokens)} tokens was cut to length={length}", stacklevel=2)
+        CUT[key, length] += 1
+    if tokens:
+        ids[: len(tokens)] = tokens[:length]
+    return {key: ids, f'{key}/present': np.bool_(tokens is not None)}

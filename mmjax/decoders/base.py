@@ -1,0 +1,36 @@
+"""What every decoder is."""
+
+from collections.abc import Mapping
+
+import flax.linen as nn
+from jaxtyping import Array
+
+from mmjax.errors import UserError, nearest
+from mmjax.types import Fused, Tokens
+
+
+class Decoder(nn.Module):
+    """Fused tokens to one output.
+
+    streams: the names of the modalities that it reads; (): what the fusion offers (its shared tokens, or all streams).
+    """
+
+    streams: tuple[str, ...] = ()
+
+    def __call__(self, encoded: Mapping[str, Tokens], fused: Fused, *, train: bool) -> Array:
+        """encoded: the encoders' own tokens, before fusion."""
+        raise NotImplementedError
+
+    def read(self, fused: Fused) -> dict[str, Tokens]:
+        """The tokens that this decoder reads, by name.
+
+        Raises:
+            UserError: on a stream that the fusion does not give.
+        """
+        if not self.streams:
+            return fused.readable()
+        there = {**fused.streams, **({} if fused.shared is None else {'shared': fused.shared})}
+        for name in self.streams:
+            if name not in there:
+                raise UserError(f"decoder: no stream '{name}'{nearest(name, there)} (the fusion gives {sorted(there)})")
+        return {name: there[name] for name in self.streams}

@@ -1,0 +1,82 @@
+"""Logits over classes, by four read-outs. Logits are float32 whatever the compute dtype."""
+
+from dataclasses import field
+
+import flax.linen as nn
+import jax.numpy as jnp
+from einops import repeat
+from jaxtyping import Array, Float
+
+from mmjax.decoders.base import Decoder
+from mmjax.errors import UserError
+from mmjax.nn.attention import Attention
+from mmjax.nn.dense import Dense
+from mmjax.nn.norm import LayerNorm, Norm
+from mmjax.types import Fused, Tokens, concatenate, masked_mean
+
+
+class Classifier(Decoder):
+    """Base of the read-outs. classes: how many logits. norm: of the tokens before they are pooled."""
+
+    classes: int = 2
+    norm: Norm = field(default_factory=LayerNorm)
+
+    def _normed(self, tokens: Tokens, name: str = 'norm_tokens') -> Tokens:
+        return tokens.replace(values=self.norm.copy(name=name)(tokens.values))
+
+    def _logits(self, x: Float[Array, 'b d'], name: str = 'logits') -> Float[Array, 'b c']:
+        return Dense((self.classes,), ('embed', 'classes'), name=name)(x).astype(jnp.float32)
+
+
+class MaskedMean(Classifier):
+    """Linear on the mean of all real tokens (global average pooling); with one stream, that modality's own output O_m."""
+
+    @nn.compact
+    def __call__(self, encoded: dict[str, Tokens], fused: Fused, *, train: bool) -> Float[Array, 'b c']:
+        return self._logits(masked_mean(self._normed(concatenate(self.read(fused)))))
+
+
+class ClassToken(Classifier):
+    """Linear on the first token of one stream, by default of a modality `cls` of learned tokens (Devlin et al. 2019)."""
+
+    streams: tuple[str, ...] = ('cls',)
+
+    @nn.compact
+    def __call__(self, encoded: dict[str, Tokens], fused: Fused, *, train: bool) -> Float[Array, 'b c']:
+        if len(self.streams) != 1:
+            raise UserError(f'class_token: reads one stream, got {self.streams}')
+        tokens = self._normed(self.read(fused)[self.streams[0]])
+        return self._logits(jnp.where(tokens.mask[:, :1], tokens.values[:, 0], 0))
+
+
+class AttentionPool(Classifier):
+    """Linear on what one learned query reads from all real tokens (Lee et al. 2019, eq. 11, one seed, no MLP)."""
+
+    attention: Attention = field(default_factory=Attention)
+
+    @nn.compact
+    def __call__(self, encoded: dict[str, Tokens], fused: Fused, *, train: bool) -> Float[Array, 'b c']:
+        tokens = self._normed(concatenate(self.read(fused)))
+        # The query stands beside every example and reads whatever is real: segments and causality end at the read-out.
+        tokens = Tokens.of(tokens.values, tokens.mask)
+        init = nn.with_logical_partitioning(nn.initializers.normal(0.02), ('embed',))
+        seed = self.param('query', init, tokens.values.shape[-1:]).astype(tokens.values.dtype)
+        b = tokens.mask.shape[0]
+        query = Tokens.of(repeat(seed, 'd -> b 1 d', b=b), jnp.ones((b, 1), bool))
+        return self._logits(self.attention.copy(name='attend')(query, tokens)[:, 0])
+
+
+class LogitSum(Classifier):
+    """The sum of one linear classifier a stream, on the mean of its real tokens; an absent modality adds zero.
+
+    After a fusion without flow between the streams the model is additive in its modalities: f(a, b) = f_a(a) + f_b(b)
+    (Hessel & Lee 2020, eq. 1), and no such model can answer a question that needs both at once.
+    """
+
+    @nn.compact
+    def __call__(self, encoded: dict[str, Tokens], fused: Fused, *, train: bool) -> Float[Array, 'b c']:
+        logits = [
+            self._logits(masked_mean(self._normed(tokens, f'norm_{name}')), f'logits_{name}') * tokens.present[:, None]
+            for name, tokens in sorted(self.read(fused).items())
+        ]
+        return sum(logits[1:], start=logits[0])

@@ -1,0 +1,1 @@
+"""Evaluators: pure functions of predictions and targets."""

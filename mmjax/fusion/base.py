@@ -1,0 +1,52 @@
+"""What every fusion design is."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import field
+
+import flax.linen as nn
+
+from mmjax.errors import UserError
+from mmjax.nn.norm import LayerNorm, Norm
+from mmjax.types import Fused, Tokens
+
+# (reader, read): the first of the fusion's layers, counted from 0, in which the reader's stream reads the other's.
+# A pair that is missing never reads. `shared` is a reader of its own where the design gives shared tokens.
+Flow = dict[tuple[str, str], int]
+
+
+class Fusion(nn.Module):
+    """Lets the tokens of all modalities read one another. Contract (tests/fusion/test_contract.py):
+
+    padded tokens, absent modalities and the dict's order change nothing; examples do not see one another; what reads what
+    is what `flow` says. `entry_norm` normalises each modality on entry, so that none starves another by its scale.
+    """
+
+    entry_norm: Norm = field(default_factory=LayerNorm)
+
+    def __call__(self, mods: Mapping[str, Tokens], *, train: bool) -> Fused:
+        raise NotImplementedError
+
+    def flow(self, modalities: Sequence[str]) -> Flow:
+        """Who reads whom, from which layer."""
+        raise NotImplementedError
+
+    def enter(self, mods: Mapping[str, Tokens]) -> dict[str, Tokens]:
+        """The modalities in the order of their names, each normalised by parameters of its own.
+
+        Raises:
+            UserError: where there is none, or their widths differ.
+        """
+        if not mods:
+            raise UserError('fusion: the model has no encoder; give it at least one')
+        widths = {name: x.values.shape[-1] for name, x in mods.items()}
+        if len(set(widths.values())) > 1:
+            raise UserError(f'fusion: the encoders give tokens of different widths, {widths}; set their `width` to one value')
+        return {
+            name: mods[name].replace(values=self.entry_norm.copy(name=f'norm_{name}')(mods[name].values))
+            for name in sorted(mods)
+        }
+
+
+def everyone(modalities: Sequence[str], *, start: int = 0) -> Flow:
+    """The flow in which every modality reads every other from layer `start` on."""
+    return {(a, b): start for a in modalities for b in modalities if a != b}

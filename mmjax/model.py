@@ -1,0 +1,53 @@
+"""Encoders -> fusion -> decoders; nothing else."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Bool
+
+from mmjax.decoders.base import Decoder
+from mmjax.encoders.base import Encoder
+from mmjax.errors import UserError, nearest
+from mmjax.fusion.base import Fusion
+from mmjax.sharding import constrain
+from mmjax.types import Batch, Fused, Outputs, Tokens
+
+
+class Model(nn.Module):
+    """O = h(g(f_1(X_1), …, f_M(X_M))).
+
+    encoders: by the modality's key in the batch. decoders: by the name of their output. An absent modality is a mask
+    (`m/present` in the batch), so that one compiled step serves every subset of them.
+    """
+
+    encoders: dict[str, Encoder]
+    fusion: Fusion
+    decoders: dict[str, Decoder]
+
+    def __call__(self, batch: Batch, *, train: bool = False) -> Outputs:
+        """Returns each decoder's output by name.
+
+        Raises:
+            UserError: where the batch lacks the field of an encoder.
+        """
+        encoded = self.encode(batch, train=train)
+        fused = self.fusion(encoded, train=train)
+        return self.decode(encoded, fused, train=train)
+
+    def encode(self, batch: Batch, *, train: bool = False) -> dict[str, Tokens]:
+        return {name: self._encode(name, encoder, batch, train) for name, encoder in self.encoders.items()}
+
+    def _encode(self, name: str, encoder: Encoder, batch: Batch, train: bool) -> Tokens:
+        if encoder.needs_input and name not in batch:
+            raise UserError(f"model.encoders.{name}: the batch has no field '{name}'{nearest(name, batch)} (it has "
+                            f'{sorted(batch)}); name it in data.source.fields')
+        tokens = encoder(batch.get(name), self.present(name, batch), train=train)
+        return tokens.replace(values=constrain(tokens.values, 'batch', 'length', 'embed'))
+
+    @staticmethod
+    def present(name: str, batch: Batch) -> Bool[Array, 'b']:
+        """In which examples a modality exists: `name/present`, else all."""
+        b = next(iter(batch.values())).shape[0]
+        return batch.get(f'{name}/present', jnp.ones(b, bool))
+
+    def decode(self, encoded: dict[str, Tokens], fused: Fused, *, train: bool = False) -> Outputs:
+        return {name: decoder(encoded, fused, train=train) for name, decoder in self.decoders.items()}

@@ -1,0 +1,95 @@
+"""The transformer block, and layers of any kind repeated by one scan."""
+
+from dataclasses import field
+from typing import Any
+
+import flax.linen as nn
+import jax
+from jaxtyping import Array, Float
+
+from mmjax.errors import UserError, nearest
+from mmjax.nn.attention import Attention
+from mmjax.nn.mlp import FeedForward, Mlp
+from mmjax.nn.norm import LayerNorm, Norm
+from mmjax.sharding import constrain
+from mmjax.types import Tokens
+
+# What the backward pass keeps of a layer: everything, the results of matrix products, or nothing but its input.
+REMAT = {
+    'none': None,
+    'dots': jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims,
+    'full': jax.checkpoint_policies.nothing_saveable,
+}
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block: x += attention(norm(x)); x += mlp(norm(x)). Xiong et al. 2020, figure 1b.
+
+    Its parts are templates: `model.fusion.block.mlp=swiglu` swaps one. dropout: rate on both branches.
+    """
+
+    attention: Attention = field(default_factory=Attention)
+    mlp: FeedForward = field(default_factory=Mlp)
+    norm: Norm = field(default_factory=LayerNorm)
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(self, x: Tokens, *, train: bool) -> Tokens:
+        normed = x.replace(values=self.norm.copy(name='norm_attention')(x.values))
+        x = self._add(x, self.attention.copy(name='attend')(normed, normed), train)
+        y = self.mlp.copy(name='feed_forward')(self.norm.copy(name='norm_mlp')(x.values))
+        return self._add(x, y, train)
+
+    def _add(self, x: Tokens, y: Float[Array, 'b n d'], train: bool) -> Tokens:
+        return x.replace(values=constrain(x.values + drop(y, self.dropout, train=train), 'batch', 'length', 'embed'))
+
+
+def drop(x: Float[Array, '...'], rate: float, *, train: bool) -> Float[Array, '...']:
+    """Dropout (Srivastava et al. 2014), inside a compact method."""
+    return nn.Dropout(rate)(x, deterministic=not train) if rate else x
+
+
+def repeat(layer: nn.Module, carry: Any, *, depth: int, train: bool, remat: str = 'none', unroll: int = 1) -> Any:
+    """Applies `layer(carry, train=train) -> carry` `depth` times, each time with its own parameters, by one scan.
+
+    Every parameter of the layer gets a leading axis `layers`. A carry keeps its shapes and dtypes. depth 0 is the identity.
+
+    Raises:
+        UserError: on an unknown remat policy.
+    """
+    if remat not in REMAT:
+        raise UserError(f"remat: unknown policy '{remat}'{nearest(remat, REMAT)} (there are {sorted(REMAT)})")
+    if depth == 0:
+        return carry
+
+    def body(module: nn.Module, carry: Any) -> tuple[Any, None]:
+        return module(carry, train=train), None
+
+    if REMAT[remat] is not None:
+        body = nn.remat(body, policy=REMAT[remat], prevent_cse=False)
+    scan = nn.scan(
+        body,
+        variable_axes={'params': 0},
+        split_rngs={'params': True, 'dropout': True},
+        length=depth,
+        unroll=min(unroll, depth),
+        metadata_params={nn.PARTITION_NAME: 'layers'},
+    )
+    return scan(layer, carry)[0]
+
+
+class Stack(nn.Module):
+    """`depth` blocks of the template `block`.
+
+    remat: 'none', 'dots' or 'full', see `REMAT`. unroll: layers a step of the scan: more compiles longer and may run faster.
+    """
+
+    block: Block = field(default_factory=Block)
+    depth: int = 4
+    remat: str = 'none'
+    unroll: int = 1
+
+    @nn.compact
+    def __call__(self, x: Tokens, *, train: bool) -> Tokens:
+        layer = self.block.copy(name='layers')
+        return repeat(layer, x, depth=self.depth, train=train, remat=self.remat, unroll=self.unroll)

@@ -1,0 +1,50 @@
+"""Normalisation over the last axis. Statistics in float32 whatever the compute dtype."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+class Norm(nn.Module):
+    """Base of the norms; a Block holds one as a template."""
+
+    epsilon: float = 1e-6
+
+    def __call__(self, x: Float[Array, '... d']) -> Float[Array, '... d']:
+        raise NotImplementedError
+
+
+def _vector(module: nn.Module, name: str, init: nn.initializers.Initializer, size: int) -> Float[Array, 'd']:
+    return module.param(name, nn.with_logical_partitioning(init, ('embed',)), (size,))
+
+
+class NoNorm(Norm):
+    """For a read-out that must stay linear: every other norm divides by what it reads."""
+
+    def __call__(self, x: Float[Array, '... d']) -> Float[Array, '... d']:
+        return x
+
+
+class LayerNorm(Norm):
+    """Ba et al. 2016, eq. 4: zero mean, unit variance, learned scale and bias."""
+
+    @nn.compact
+    def __call__(self, x: Float[Array, '... d']) -> Float[Array, '... d']:
+        scale = _vector(self, 'scale', nn.initializers.ones, x.shape[-1])
+        bias = _vector(self, 'bias', nn.initializers.zeros, x.shape[-1])
+        y = x.astype(jnp.float32)
+        y = y - y.mean(axis=-1, keepdims=True)
+        y = y * jax.lax.rsqrt(jnp.square(y).mean(axis=-1, keepdims=True) + self.epsilon)
+        return y.astype(x.dtype) * scale.astype(x.dtype) + bias.astype(x.dtype)
+
+
+class RMSNorm(Norm):
+    """Zhang & Sennrich 2019, eq. 4: unit root mean square, learned scale, no bias."""
+
+    @nn.compact
+    def __call__(self, x: Float[Array, '... d']) -> Float[Array, '... d']:
+        scale = _vector(self, 'scale', nn.initializers.ones, x.shape[-1])
+        y = x.astype(jnp.float32)
+        y = y * jax.lax.rsqrt(jnp.square(y).mean(axis=-1, keepdims=True) + self.epsilon)
+        return y.astype(x.dtype) * scale.astype(x.dtype)

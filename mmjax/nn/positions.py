@@ -1,0 +1,80 @@
+"""Where a token stands: added to its values (learned, sine-cosine) or turned into queries and keys (rotary)."""
+
+import math
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from einops import rearrange
+from jaxtyping import Array, Float, Int
+
+from mmjax.errors import UserError
+
+
+class Positions(nn.Module):
+    """Base of the position embeddings; an encoder holds one as a template."""
+
+    def __call__(self, x: Float[Array, 'b n d'], grid: Sequence[int]) -> Float[Array, 'b n d']:
+        """x with positions added. grid: (n,) for a sequence, (rows, columns) for an image in raster order."""
+        raise NotImplementedError
+
+
+class NoPositions(Positions):
+    """For tokens whose place says nothing, or is told by rotary attention."""
+
+    def __call__(self, x: Float[Array, 'b n d'], grid: Sequence[int]) -> Float[Array, 'b n d']:
+        return x
+
+
+class Learned(Positions):
+    """One learned vector a position, N(0, 0.02^2). Dosovitskiy et al. 2021, eq. 1."""
+
+    @nn.compact
+    def __call__(self, x: Float[Array, 'b n d'], grid: Sequence[int]) -> Float[Array, 'b n d']:
+        init = nn.with_logical_partitioning(nn.initializers.normal(0.02), ('positions', 'embed'))
+        return x + self.param('embedding', init, x.shape[1:]).astype(x.dtype)
+
+
+class SinCos(Positions):
+    """Fixed sines and cosines. Vaswani et al. 2017, section 3.5; each axis of a grid gets an equal part of the width.
+
+    For two axes this is the embedding of Beyer et al. 2022 ("Better plain ViT baselines").
+    """
+
+    temperature: float = 10_000.0
+
+    @nn.compact
+    def __call__(self, x: Float[Array, 'b n d'], grid: Sequence[int]) -> Float[Array, 'b n d']:
+        table = sincos_table(grid, width=x.shape[-1], temperature=self.temperature)
+        return x + jnp.asarray(table, x.dtype)
+
+
+def sincos_table(grid: Sequence[int], *, width: int, temperature: float = 10_000.0) -> np.ndarray:
+    """Returns [prod(grid), width]: per grid axis, sines then cosines of geometric frequencies.
+
+    Raises:
+        UserError: where the width is no multiple of 2 x the number of axes.
+    """
+    parts = 2 * len(grid)
+    if width % parts:
+        raise UserError(f'positions: width {width} does not divide by {parts} (sine and cosine of {len(grid)} axes)')
+    frequencies = temperature ** (-np.arange(width // parts) / (width // parts))
+    columns = []
+    for coordinate in np.unravel_index(np.arange(math.prod(grid)), tuple(grid)):
+        angles = coordinate[:, None] * frequencies
+        columns += [np.sin(angles), np.cos(angles)]
+    return np.concatenate(columns, axis=1)
+
+
+def rotate(x: Float[Array, 'b n h k'], positions: Int[Array, 'b n'], *, base: float = 10_000.0) -> Float[Array, 'b n h k']:
+    """Rotary embedding. Su et al. 2021, eq. 34, with the halves of a head as real and imaginary parts (GPT-NeoX order).
+
+    The scores of rotated queries and keys depend on the difference of their positions only.
+    """
+    half = x.shape[-1] // 2
+    frequencies = base ** (-jnp.arange(half) / half)
+    angles = rearrange(positions[..., None] * frequencies, 'b n k -> b n 1 k')
+    cos, sin = jnp.cos(angles).astype(x.dtype), jnp.sin(angles).astype(x.dtype)
+    real, imaginary = x[..., :half], x[..., half:]
+    return jnp.concatenate([real * cos - imaginary * sin, imaginary * cos + real * sin], axis=-1)

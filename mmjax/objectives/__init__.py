@@ -1,0 +1,1 @@
+"""Objectives: pure losses over outputs and batch."""

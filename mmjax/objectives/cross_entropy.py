@@ -1,0 +1,37 @@
+"""Classification."""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from mmjax.errors import UserError, nearest
+from mmjax.objectives.base import Objective
+from mmjax.types import Batch, Outputs
+
+
+@dataclass(frozen=True)
+class CrossEntropy(Objective):
+    """Softmax cross-entropy of the logits `output` [b c] with the class ids `target` [b] of the batch, in nats.
+
+    smoothing: probability mass spread evenly over all classes (Szegedy et al. 2016, section 7).
+
+    Raises:
+        UserError: where the model has no such output or the batch no such field.
+    """
+
+    output: str = 'answer'
+    target: str = 'answer'
+    smoothing: float = 0.0
+
+    def __call__(self, outputs: Outputs, batch: Batch) -> Float[Array, 'b']:
+        for name, where, there in ((self.output, 'output of the model', outputs), (self.target, 'field of the batch', batch)):
+            if name not in there:
+                raise UserError(f"cross_entropy: no {where} '{name}'{nearest(name, there)} (there are {sorted(there)})")
+        logits, target = outputs[self.output], batch[self.target]
+        loss = optax.softmax_cross_entropy_with_integer_labels(logits, target)
+        if self.smoothing:
+            uniform = optax.losses.softmax_cross_entropy(logits, jnp.full_like(logits, 1 / logits.shape[-1]))
+            loss = (1 - self.smoothing) * loss + self.smoothing * uniform
+        return loss

@@ -1,0 +1,58 @@
+"""Checkpoints. The only module that knows Orbax."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from mmjax.errors import UserError
+
+
+class Checkpoints:
+    """The directory RUN/checkpoints: `STEP/state`, the arrays, and `STEP/about`, the data position and the config.
+
+    A save runs in the background while training goes on; Orbax renames a directory into place when all of it is written,
+    so a step that can be seen is whole, and what a killed process left behind is removed at the next start.
+    """
+
+    def __init__(self, directory: str | Path, *, keep: int):
+        self._manager = ocp.CheckpointManager(
+            Path(directory).absolute(),
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=checkpoint_managers.LatestN(keep), cleanup_tmp_directories=True
+            ),
+        )
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps on disk, in order."""
+        return sorted(self._manager.all_steps())
+
+    def save(self, step: int, state: Any, *, about: dict[str, Any]) -> None:
+        """Starts saving; returns once the arrays are copied, so that the next step may donate them."""
+        if step not in self.steps:
+            self._manager.save(
+                step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), about=ocp.args.JsonSave(about))
+            )
+
+    def restore(self, step: int, like: Any) -> Any:
+        """The state of a step, with the shapes, dtypes and shardings of `like` (`jax.ShapeDtypeStruct` leaves).
+
+        Raises:
+            UserError: where the saved tree does not fit.
+        """
+        try:
+            restored = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(like)))
+        except ValueError as error:
+            raise UserError(f'checkpoint {step} does not fit the experiment: {str(error).splitlines()[0]}') from error
+        # Orbax may give host scalars and arrays that share memory with its own buffers; the train step donates its state.
+        return jax.tree.map(lambda x, s: jax.device_put(x, s.sharding), restored['state'], like)
+
+    def wait(self) -> None:
+        """Returns when everything that was saved is on disk."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        self._manager.close()

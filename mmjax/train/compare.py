@@ -1,0 +1,87 @@
+"""What differs between two runs, read from their directories alone: nothing is imported or run again."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mmjax import config
+from mmjax.config.differences import ABSENT
+from mmjax.errors import UserError
+from mmjax.train.metrics import read_rows
+
+# What the entries of manifest.json tell of; the rest is the environment.
+SECTIONS = {
+    'parameters': 'config',
+    'config_file': 'code',
+    'commit': 'code',
+    'dirty': 'code',
+    'data': 'data',
+    'labels': 'data',
+}
+UNTOLD = ('config_hash',)  # follows from the config
+
+
+def compare(run_a: str, run_b: str) -> dict[str, list[Any]]:
+    """Returns {'SECTION/NAME': [value in a, value in b]} of everything that differs, in the order of cause and effect:
+
+    config, code, data, environment; then `metrics/NAME@STEP` for the first step at which logged metrics part (and
+    `metrics/steps` where one run is longer), then results.
+
+    Raises:
+        UserError: a file of a run is missing or is no JSON.
+    """
+    a, b = Path(run_a), Path(run_b)
+    configs = [_json(run / 'config.json') for run in (a, b)]
+    told = {f'config/{path or "class"}': [x, y] for path, x, y in config.diff(*configs)}
+    manifests = [_flat(_json(run / 'manifest.json')) for run in (a, b)]
+    for section in ('config', 'code', 'data', 'environment'):
+        for key, pair in _differences(*manifests):
+            head = key.partition('/')[0]
+            if SECTIONS.get(head, 'environment') == section and head not in UNTOLD:
+                told[f'{section}/{key.removeprefix(f"{section}/")}'] = pair
+    told |= {f'metrics/{key}': pair for key, pair in _first_parting(_metrics(a), _metrics(b))}
+    results = [_json(run / 'results.json') if (run / 'results.json').exists() else {} for run in (a, b)]
+    told |= {f'results/{key}': pair for key, pair in _differences(*results)}
+    return told
+
+
+def _first_parting(a: dict[int, dict[str, Any]], b: dict[int, dict[str, Any]]) -> Iterator[tuple[str, list[Any]]]:
+    for step in sorted(a.keys() & b.keys()):
+        parted = list(_differences(a[step], b[step]))
+        if parted:
+            yield from ((f'{key}@{step}', pair) for key, pair in parted)
+            break
+    if max(a, default=0) != max(b, default=0):
+        yield 'steps', [max(a, default=0), max(b, default=0)]
+
+
+def _differences(a: dict[str, Any], b: dict[str, Any]) -> Iterator[tuple[str, list[Any]]]:
+    for key in [*a, *(key for key in b if key not in a)]:
+        x, y = a.get(key, ABSENT), b.get(key, ABSENT)
+        if x != y and not (x != x and y != y):  # a NaN is the same in both
+            yield key, [x, y]
+
+
+def _flat(value: dict[str, Any], prefix: str = '') -> dict[str, Any]:
+    flat = {}
+    for key, item in value.items():
+        flat |= _flat(item, f'{prefix}{key}/') if isinstance(item, dict) else {f'{prefix}{key}': item}
+    return flat
+
+
+def _metrics(run: Path) -> dict[int, dict[str, Any]]:
+    """The rows of metrics.jsonl by step; several rows of one step are one."""
+    steps: dict[int, dict[str, Any]] = {}
+    for row in read_rows(run / 'metrics.jsonl'):
+        steps.setdefault(row['step'], {}).update(row)
+    return steps
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        return json.loads(file.read_text())
+    except FileNotFoundError as error:
+        raise UserError(f'{file}: no such file; a run directory has config.json and manifest.json') from error
+    except json.JSONDecodeError as error:
+        raise UserError(f'{file}: is no JSON: {error}') from error

@@ -1,0 +1,47 @@
+"""Scores a split with a set of parameters."""
+
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from mmjax.data import eval_batches, open_data
+from mmjax.evals.base import Columns
+from mmjax.experiment import Evaluation, Experiment
+from mmjax.sharding import place_batch
+from mmjax.train.step import predict_step
+from mmjax.types import Batch, Outputs
+
+
+class Scorer:
+    """Evaluates an experiment's splits; compiles the prediction once for all of them."""
+
+    def __init__(self, experiment: Experiment, mesh: jax.sharding.Mesh):
+        self._experiment, self._mesh = experiment, mesh
+        self._predict = jax.jit(functools.partial(_predict_and_keep, experiment=experiment))
+
+    def score(self, evaluation: Evaluation, params: Any) -> tuple[dict[str, float], Columns]:
+        """Returns the metrics and, per example of the split, the columns that the evaluator keeps, with `index`."""
+        parts = []
+        batches = eval_batches(
+            evaluation.data,
+            batch_size=self._experiment.batch_size,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+        for batch in batches:
+            with jax.set_mesh(self._mesh):
+                outputs, kept = self._predict(params, place_batch(batch, self._mesh))
+            outputs, kept = multihost_utils.process_allgather((outputs, kept), tiled=True)
+            columns = evaluation.evaluator.predictions(outputs, kept) | {'index': kept['index']}
+            parts.append({name: column[kept['weight'] > 0] for name, column in columns.items()})
+        columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return evaluation.evaluator.metrics(columns, open_data(evaluation.data).labels), columns
+
+
+def _predict_and_keep(params: Any, batch: Batch, *, experiment: Experiment) -> tuple[Outputs, Batch]:
+    """The outputs, and what an evaluator may ask of the batch: everything but the modalities themselves."""
+    kept = {name: x for name, x in batch.items() if name not in experiment.model.encoders}
+    return predict_step(params, batch, experiment=experiment), kept

@@ -1,0 +1,88 @@
+"""The training loop.
+
+Invariants, before and after each turn: `state.step` steps are done; the next batch is global batch `state.step`; rows up to
+that step are written. A checkpoint is saved after the rows of its step, so resuming from it loses and repeats nothing.
+"""
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from mmjax.data import train_batches
+from mmjax.experiment import Experiment
+from mmjax.sharding import place_batch
+from mmjax.train.checkpoint import Checkpoints
+from mmjax.train.evaluate import Scorer
+from mmjax.train.metrics import Progress, Writers
+from mmjax.train.state import TrainState
+from mmjax.train.step import train_step
+from mmjax.train.timing import Stopwatch
+
+
+def run_steps(
+    experiment: Experiment,
+    state: TrainState,
+    *,
+    mesh: jax.sharding.Mesh,
+    scorer: Scorer,
+    checkpoints: Checkpoints,
+    writers: Writers | None,
+    stopwatch: Stopwatch,
+    about: Callable[[int], dict[str, Any]],
+) -> TrainState:
+    """Trains from `state.step` to `experiment.steps`; evaluates what has `every`; saves. Only one process has writers."""
+    start = int(state.step)
+    step_fn = jax.jit(functools.partial(train_step, experiment=experiment), donate_argnums=0)
+    batches = train_batches(
+        experiment.data,
+        batch_size=experiment.batch_size,
+        seed=experiment.seed,
+        start=start,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    progress = Progress(start=start, steps=experiment.steps, quiet=writers is None)
+    try:
+        for step in range(start + 1, experiment.steps + 1):
+            waiting = time.perf_counter()
+            batch = next(batches)
+            stopwatch.waited(time.perf_counter() - waiting)
+            with jax.set_mesh(mesh):
+                state, metrics = step_fn(state, place_batch(batch, mesh))
+            if step == start + 1:
+                jax.block_until_ready(state)
+                stopwatch.restart(step)  # what was compiled is not part of the rate
+
+            if step % experiment.log.every == 0 or step == experiment.steps:
+                values = {name: float(np.asarray(value)) for name, value in metrics.items()}
+                timing = stopwatch.read(step)
+                if writers:
+                    writers.metrics(step, values)
+                    if timing:
+                        writers.timing(step, timing)
+                progress.show(
+                    step, loss=values['loss'], rate=timing.get('examples_per_second', 0.0), batch_size=experiment.batch_size
+                )
+
+            paused = time.perf_counter()
+            for name, evaluation in experiment.evals.items():
+                if evaluation.every and step % evaluation.every == 0:
+                    scores, _ = scorer.score(evaluation, state.evaluated)
+                    scores = {f'{name}/{metric}': value for metric, value in scores.items()}
+                    if writers:
+                        writers.metrics(step, scores)
+                    progress.say(f'step {step}  ' + '  '.join(f'{metric} {value:.4f}' for metric, value in scores.items()))
+            if step % experiment.checkpoint.every == 0 or step == experiment.steps:
+                if writers:
+                    writers.sync()
+                checkpoints.save(step, state, about=about(step))
+            stopwatch.paused(time.perf_counter() - paused)
+        checkpoints.wait()
+    finally:
+        progress.close()
+        batches.close()
+    return state

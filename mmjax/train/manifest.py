@@ -1,0 +1,65 @@
+"""Where a run came from: code, versions, device, data."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jax
+
+import mmjax
+from mmjax.config import config_hash
+from mmjax.data import open_data
+from mmjax.experiment import Experiment
+
+PACKAGES = ('mmjax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'tensorflow-datasets', 'einops', 'numpy')
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replaces a file as a whole: a reader, or a kill, sees the old one or the new one."""
+    temporary = path.with_name(path.name + '.tmp')
+    temporary.write_text(json.dumps(value, indent=1) + '\n')
+    os.replace(temporary, path)
+
+
+def manifest(experiment: Experiment, *, parameters: int, config_file: str | None) -> dict[str, Any]:
+    """Everything beside the config that a result may depend on, and what is needed to read it (names of classes)."""
+    opened = {'train': open_data(experiment.data)}
+    opened |= {name: open_data(evaluation.data) for name, evaluation in experiment.evals.items()}
+    device = jax.devices()[0]
+    return {
+        'config_file': config_file,
+        'config_hash': config_hash(experiment),
+        **code_version(),
+        'packages': {name: importlib.metadata.version(name) for name in PACKAGES if _installed(name)},
+        'python': platform.python_version(),
+        'platform': platform.platform(),
+        'device': {'kind': device.device_kind, 'count': jax.device_count(), 'processes': jax.process_count()},
+        'parameters': parameters,
+        'data': {name: data.fingerprint for name, data in opened.items()},
+        'labels': {field: list(names) for field, names in opened['train'].labels.items()},
+    }
+
+
+def code_version() -> dict[str, Any]:
+    """The commit of the source tree that runs, and whether it was changed since; None outside a git checkout."""
+
+    def git(*args: str) -> str:
+        root = Path(mmjax.__file__).parent.parent
+        return subprocess.run(('git', '-C', str(root), *args), capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return {'commit': git('rev-parse', 'HEAD'), 'dirty': bool(git('status', '--porcelain'))}
+    except (OSError, subprocess.CalledProcessError):
+        return {'commit': None, 'dirty': None}
+
+
+def _installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True

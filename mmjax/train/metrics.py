@@ -1,0 +1,130 @@
+"""What a run writes down: metrics.jsonl (the truth, bitwise repeatable), timing.jsonl, TensorBoard, and lines to read."""
+
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmjax.errors import UserError
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a JSONL file; a last line that a killed process left unfinished is dropped."""
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+def finite(value: float) -> float | str:
+    """A number as JSON can hold it: NaN and infinities as words."""
+    return value if math.isfinite(value) else str(value)
+
+
+class JsonLines:
+    """Rows appended to a file. Opening it drops the rows after `step`: a resumed run writes them again, equal."""
+
+    def __init__(self, path: Path, *, step: int):
+        kept = [row for row in read_rows(path) if row['step'] <= step]
+        replacement = path.with_suffix('.tmp')
+        replacement.write_text(''.join(json.dumps(row) + '\n' for row in kept))
+        os.replace(replacement, path)
+        self._file = path.open('a')
+
+    def write(self, row: Mapping[str, float]) -> None:
+        self._file.write(json.dumps({name: finite(value) for name, value in row.items()}) + '\n')
+        self._file.flush()
+
+    def sync(self) -> None:
+        """Returns when all rows are on disk: called before a checkpoint, so that none is newer than the rows."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class Writers:
+    """All places to which one process of a run writes."""
+
+    def __init__(self, run: Path, *, step: int, tensorboard: bool, wandb: bool, config: dict[str, Any]):
+        self._metrics = JsonLines(run / 'metrics.jsonl', step=step)
+        self._timing = JsonLines(run / 'timing.jsonl', step=step)
+        self._board, self._wandb = None, None
+        if tensorboard:
+            from tensorboardX import SummaryWriter
+
+            self._board = SummaryWriter(str(run / 'tensorboard'), purge_step=step + 1 if step else None)
+        if wandb:
+            try:
+                import wandb as wandb_module
+            except ImportError as error:
+                raise UserError('log.wandb: wandb is not installed; install the extra `wandb`, or set log.wandb=False') from error
+            self._wandb = wandb_module.init(dir=str(run), name=run.name, config=config, resume='allow', id=run.name)
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        self._metrics.write({'step': step, **values})
+        self._mirror(step, values)
+
+    def timing(self, step: int, values: Mapping[str, float]) -> None:
+        self._timing.write({'step': step, **values})
+        self._mirror(step, {f'timing/{name}': value for name, value in values.items()})
+
+    def _mirror(self, step: int, values: Mapping[str, float]) -> None:
+        if self._board:
+            for name, value in values.items():
+                self._board.add_scalar(name, value, step)
+        if self._wandb:
+            self._wandb.log(dict(values), step=step)
+
+    def sync(self) -> None:
+        self._metrics.sync()
+
+    def close(self) -> None:
+        self._metrics.close()
+        self._timing.close()
+        if self._board:
+            self._board.close()
+        if self._wandb:
+            self._wandb.finish()
+
+
+class Progress:
+    """A bar on a terminal, plain lines elsewhere: loss, examples a second, time left."""
+
+    SECONDS_BETWEEN_LINES = 15
+
+    def __init__(self, *, start: int, steps: int, quiet: bool = False):
+        from tqdm import tqdm
+
+        terminal = sys.stderr.isatty()
+        self._bar = tqdm(initial=start, total=steps, unit='step', dynamic_ncols=True, disable=quiet or not terminal)
+        self._lines = not quiet and not terminal
+        self._steps, self._last = steps, -math.inf
+
+    def show(self, step: int, *, loss: float, rate: float, batch_size: int) -> None:
+        """rate: examples a second."""
+        left = (self._steps - step) * batch_size / rate if rate else math.inf
+        if self._lines and (time.monotonic() - self._last > self.SECONDS_BETWEEN_LINES or step == self._steps):
+            self._last = time.monotonic()
+            self.say(f'step {step}/{self._steps}  loss {loss:.4f}  {rate:.0f} examples/s  {left:.0f} s left')
+        self._bar.set_postfix_str(f'loss {loss:.4f}, {rate:.0f} examples/s', refresh=False)
+        self._bar.update(step - self._bar.n)
+
+    def say(self, line: str) -> None:
+        """A line of its own, above the bar."""
+        if self._lines:
+            print(line, file=sys.stderr, flush=True)
+        else:
+            self._bar.write(line, file=sys.stderr)
+
+    def close(self) -> None:
+        self._bar.close()

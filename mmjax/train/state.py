@@ -1,0 +1,68 @@
+"""The state of a run: what a checkpoint holds."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jaxtyping import Array, Int
+
+from mmjax.experiment import Experiment
+from mmjax.sharding import parameter_shardings, replicated
+from mmjax.types import Batch
+
+
+@struct.dataclass
+class TrainState:
+    """step: how many steps are done. ema: the moving average of the parameters, None where the experiment has none.
+
+    The position in the data is `step` too: global batch b is that of step b.
+    """
+
+    step: Int[Array, '']
+    params: Any
+    opt_state: optax.OptState
+    ema: Any
+
+    @property
+    def evaluated(self) -> Any:
+        """The parameters that evaluation uses."""
+        return self.params if self.ema is None else self.ema
+
+
+# What a draw is for: randomness is a function of (seed, step, purpose).
+PURPOSES = {'init': 0, 'dropout': 1}
+
+
+def key_for(purpose: str, *, seed: int, step: Int[Array, ''] | int = 0) -> jax.Array:
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), step), PURPOSES[purpose])
+
+
+def model_parameters(experiment: Experiment, batch: Batch) -> Any:
+    """Fresh parameters that still carry their logical axes (`nn.meta.unbox` takes them off). Only the batch's shapes matter."""
+    example = {name: jnp.zeros(x.shape, x.dtype) for name, x in batch.items()}
+    return experiment.model.init(key_for('init', seed=experiment.seed), example)['params']
+
+
+def create_state(experiment: Experiment, batch: Batch) -> TrainState:
+    """The state before the first step."""
+    params = nn.meta.unbox(model_parameters(experiment, batch))
+    ema = jax.tree.map(jnp.copy, params) if experiment.optim.ema else None
+    return TrainState(jnp.zeros((), jnp.int32), params, experiment.optim.build(experiment.steps).init(params), ema)
+
+
+def abstract_state(experiment: Experiment, batch: Batch, mesh: jax.sharding.Mesh) -> TrainState:
+    """Shapes, dtypes and shardings of the state. Moments and moving average live where their parameters live."""
+    state = jax.eval_shape(lambda: create_state(experiment, batch))
+    params = parameter_shardings(jax.eval_shape(lambda: model_parameters(experiment, batch)), mesh)
+    opt_state = optax.tree.map_params(
+        experiment.optim.build(experiment.steps),
+        lambda _, sharding: sharding,
+        state.opt_state,
+        params,
+        transform_non_params=lambda _: replicated(mesh),
+    )
+    shardings = TrainState(replicated(mesh), params, opt_state, params if experiment.optim.ema else None)
+    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, shardings)

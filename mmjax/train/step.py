@@ -1,0 +1,85 @@
+"""The train step and the prediction step: pure functions of state and batch."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from einops import rearrange
+from jaxtyping import Array, Float
+
+from mmjax.experiment import Experiment
+from mmjax.sharding import constrain
+from mmjax.train.state import TrainState, key_for
+from mmjax.types import Batch, Outputs
+
+Metrics = dict[str, Float[Array, '']]
+
+
+def cast(tree: Any, precision: str) -> Any:
+    """Floating leaves in the compute dtype."""
+    dtype = jnp.dtype(precision)
+    return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
+
+
+def train_step(state: TrainState, batch: Batch, *, experiment: Experiment) -> tuple[TrainState, Metrics]:
+    """One update. Draws are a function of (seed, step), not of the mesh.
+
+    Returns the next state and scalars: `loss`, `loss/OBJECTIVE`, `grad_norm`, `grad_norm/MODALITY` (of that modality's
+    encoder), `grad_norm/fusion`, `param_norm`, `learning_rate`.
+    """
+    optim = experiment.optim
+    total_weight = jnp.maximum(batch['weight'].sum(), 1e-6)
+
+    def loss_of(params: Any, part: Batch, key: jax.Array) -> tuple[Float[Array, ''], Metrics]:
+        outputs = experiment.model.apply(
+            {'params': cast(params, experiment.precision)}, part, train=True, rngs={'dropout': key}
+        )
+        losses = {
+            f'loss/{name}': objective.scale * (objective(outputs, part) * part['weight']).sum() / total_weight
+            for name, objective in experiment.objectives.items()
+        }
+        loss = sum(losses.values())
+        return loss, {'loss': loss, **losses}
+
+    gradient = jax.grad(loss_of, has_aux=True)
+    key = key_for('dropout', seed=experiment.seed, step=state.step)
+    if optim.accumulate == 1:
+        grads, metrics = gradient(state.params, batch, key)
+    else:
+        grads, metrics = _accumulated(gradient, state.params, batch, key, parts=optim.accumulate)
+
+    updates, opt_state = optim.build(experiment.steps).update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    ema = None if state.ema is None else optax.incremental_update(params, state.ema, 1 - optim.ema)
+    metrics |= {
+        'grad_norm': optax.global_norm(grads),
+        'param_norm': optax.global_norm(params),
+        'learning_rate': jnp.asarray(optim.schedule.build(experiment.steps)(state.step), jnp.float32),
+    }
+    for name, part in grads.items():
+        metrics[f'grad_norm/{name.removeprefix("encoders_")}'] = optax.global_norm(part)
+    return TrainState(state.step + 1, params, opt_state, ema), metrics
+
+
+def _accumulated(gradient: Any, params: Any, batch: Batch, key: jax.Array, *, parts: int) -> tuple[Any, Metrics]:
+    """The same gradient from `parts` passes over a part of the batch each: losses are sums over the whole batch's weight."""
+
+    def cut(x: Array) -> Array:
+        # Strided, so that each part has its share of every device's rows and nothing moves between devices.
+        x = rearrange(x, '(b parts) ... -> parts b ...', parts=parts)
+        return constrain(x, None, 'batch', *(None,) * (x.ndim - 2))
+
+    def body(sums: Any, part: tuple[Batch, Array]) -> tuple[Any, None]:
+        result = gradient(params, part[0], jax.random.fold_in(key, part[1]))
+        return jax.tree.map(jnp.add, sums, result), None
+
+    batches = ({name: cut(x) for name, x in batch.items()}, jnp.arange(parts))
+    shapes = jax.eval_shape(gradient, params, jax.tree.map(lambda x: x[0], batches[0]), key)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    return jax.lax.scan(body, zeros, batches)[0]
+
+
+def predict_step(params: Any, batch: Batch, *, experiment: Experiment) -> Outputs:
+    """Every decoder's output, without draws."""
+    return experiment.model.apply({'params': cast(params, experiment.precision)}, batch, train=False)

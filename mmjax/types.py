@@ -1,0 +1,97 @@
+"""The types that travel between the rooms, and the legend of dimension letters.
+
+| letter | dimension                       | logical axis |
+|--------|---------------------------------|--------------|
+| b      | batch                           | `batch`      |
+| n, m   | tokens: of the query, of the key | `length`    |
+| d      | width of a token                | `embed`      |
+| h, k   | heads, width of one head        | `heads`, `head_dim` |
+| f      | hidden width of the MLP         | `mlp`        |
+| v      | vocabulary                      | `vocab`      |
+| c      | classes                         | `classes`    |
+| l      | layers of a stack               | `layers`     |
+| y x p q | rows and columns of a grid, of a patch | -      |
+
+A batch is a flat dict of arrays of static shape. A modality `m` is the key `m`; `m/present` [b] says in which examples it
+exists (without it, in all). `weight` [b] is 0 for a row that only fills the batch up. Text ids: 0 is padding.
+"""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int
+
+PAD_ID = 0
+
+Batch = Mapping[str, Array]
+Outputs = Mapping[str, Array]
+
+
+@struct.dataclass
+class Tokens:
+    """Tokens travel with their mask.
+
+    `segments` isolates examples that share a row. `causal` is 0 where a token joins its neighbour's block and 1 where it
+    starts one; a query may read a key if and only if both are real, their segments agree and
+    `cumsum(causal)[key] <= cumsum(causal)[query]`:
+
+        0 0 0 0 0 0   bidirectional
+        0 0 0 1 1 1   prefix-LM: the first three read one another, each later one reads all before it
+        1 1 1 1 1 1   causal
+    """
+
+    values: Float[Array, 'b n d']
+    mask: Bool[Array, 'b n']
+    positions: Int[Array, 'b n']
+    segments: Int[Array, 'b n']
+    causal: Int[Array, 'b n']
+
+    @classmethod
+    def of(cls, values: Float[Array, 'b n d'], mask: Bool[Array, 'b n']) -> 'Tokens':
+        """Bidirectional tokens of one example a row, at positions 0, 1, 2, …"""
+        zeros = jnp.zeros(mask.shape, jnp.int32)
+        return cls(values, mask, positions=zeros + jnp.arange(mask.shape[1]), segments=zeros, causal=zeros)
+
+    @property
+    def present(self) -> Bool[Array, 'b']:
+        """Whether a row has any real token."""
+        return self.mask.any(axis=1)
+
+
+@struct.dataclass
+class Fused:
+    """What a fusion gives: every modality's tokens back, tokens that belong to none, and whatever is worth reporting.
+
+    Where `shared` is given it holds the design's answer and decoders read it; else they read the streams.
+    """
+
+    streams: dict[str, Tokens]
+    shared: Tokens | None = None
+    aux: dict[str, Array] = struct.field(default_factory=dict)
+
+    def readable(self) -> dict[str, Tokens]:
+        """The tokens that a decoder reads where it is not told which."""
+        return self.streams if self.shared is None else {'shared': self.shared}
+
+
+def concatenate(tokens: Mapping[str, Tokens]) -> Tokens:
+    """Joins tokens of several modalities along the length, in the dict's order."""
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), *tokens.values())
+
+
+def split(tokens: Tokens, like: Mapping[str, Tokens]) -> dict[str, Tokens]:
+    """Undoes `concatenate`: cuts values into the lengths of `like`; masks, segments and positions are those of `like`."""
+    streams, start = {}, 0
+    for name, part in like.items():
+        stop = start + part.mask.shape[1]
+        streams[name] = part.replace(values=tokens.values[:, start:stop])
+        start = stop
+    return streams
+
+
+def masked_mean(tokens: Tokens) -> Float[Array, 'b d']:
+    """Mean over the real tokens of a row; zeros where there is none."""
+    mask = tokens.mask[:, :, None].astype(tokens.values.dtype)
+    return (tokens.values * mask).sum(axis=1) / jnp.maximum(mask.sum(axis=1), 1)

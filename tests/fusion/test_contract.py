@@ -1,0 +1,298 @@
+"""What every fusion design must keep, for all of them that the package has: a new one is tested by being there.
+
+Masks, order, absence, who reads whom, examples that share a batch or a row. (There is no test of zero-initialised gates:
+none of the designs has one.)
+"""
+
+import dataclasses
+import functools
+import importlib
+import pkgutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import mmjax.fusion
+from mmjax.fusion.base import Fusion
+from mmjax.fusion.bottleneck import Bottleneck
+from mmjax.fusion.concat import Concat
+from mmjax.nn.attention import Attention
+from mmjax.nn.block import Block
+from mmjax.types import Tokens
+
+pytestmark = pytest.mark.usefixtures('quick_compile')
+
+# Designs whose parameters are made for a fixed number of modalities: absence is tested, leaving one out is not possible.
+FIXED_MODALITIES = {Concat}
+# Designs that summarise a row as a whole, so that a row can hold one example only.
+ONE_EXAMPLE_A_ROW = {Bottleneck, Concat}
+
+WIDTH, BATCH = 16, 3
+LENGTHS = {'image': 4, 'text': 3, 'audio': 5}
+PAIR, TRIPLE = ('image', 'text'), ('image', 'text', 'audio')
+
+
+def designs() -> list[type[Fusion]]:
+    modules = [importlib.import_module(f'mmjax.fusion.{info.name}') for info in pkgutil.iter_modules(mmjax.fusion.__path__)]
+    return [
+        cls for module in modules for cls in vars(module).values()
+        if isinstance(cls, type) and issubclass(cls, Fusion) and cls is not Fusion and cls.__module__ == module.__name__
+    ]
+
+
+each_design = pytest.mark.parametrize('design', designs(), ids=lambda cls: cls.__name__)
+each_count = pytest.mark.parametrize('names', [PAIR, TRIPLE], ids=lambda names: f'{len(names)}_modalities')
+
+
+def build(design, **changes):
+    small = {'depth': 2, 'block': Block(attention=Attention(heads=2)), 'hidden': (WIDTH,)} | changes
+    return design(**{field.name: small[field.name] for field in dataclasses.fields(design) if field.name in small})
+
+
+def make_tokens(names, *, batch=BATCH, seed=0):
+    """Row 0: everything is real. Row 1: the first modality is padded. Row 2: the second is absent."""
+    rng = np.random.default_rng(seed)
+    tokens = {}
+    for i, name in enumerate(names):
+        mask = np.ones((batch, LENGTHS[name]), bool)
+        if i == 0:
+            mask[1, -2:] = False
+        if i == 1:
+            mask[2] = False
+        values = rng.standard_normal((batch, LENGTHS[name], WIDTH))
+        tokens[name] = Tokens.of(jnp.asarray(values, jnp.float32), jnp.asarray(mask))
+    return tokens
+
+
+def with_noise(tokens, *, where, seed=9):
+    """Other values where `where` [b n] says so."""
+    noise = 5 * np.random.default_rng(seed).standard_normal(tokens.values.shape)
+    return tokens.replace(values=jnp.where(where[:, :, None], jnp.asarray(noise, jnp.float32), tokens.values))
+
+
+def absent(mods, name):
+    return mods | {name: mods[name].replace(mask=jnp.zeros_like(mods[name].mask))}
+
+
+def outputs(fused):
+    return fused.streams if fused.shared is None else fused.streams | {'shared': fused.shared}
+
+
+def real(fused, rows=slice(None)):
+    """Values of real tokens only, by name."""
+    return {name: np.asarray(x.values)[rows][np.asarray(x.mask)[rows]] for name, x in outputs(fused).items()}
+
+
+def assert_same(a, b, *, atol=0.0):
+    """Equal bit for bit, or to a tolerance."""
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_allclose(a[name], b[name], rtol=0, atol=atol, err_msg=name)
+
+
+@functools.cache
+def compiled_forward(module):
+    return jax.jit(lambda params, mods: module.apply(params, mods, train=False))
+
+
+@functools.cache
+def compiled_gradient(module):
+    """(params, mods) -> gradients, by parameters and by values, of a random functional of all real outputs."""
+
+    def functional(params, values, mods):
+        mods = {name: x.replace(values=values[name]) for name, x in mods.items()}
+        total = 0.0
+        for i, (_, y) in enumerate(sorted(outputs(module.apply(params, mods, train=False)).items())):
+            weight = jnp.asarray(np.random.default_rng(i).standard_normal(y.values.shape), jnp.float32)
+            total += (y.values * weight * y.mask[:, :, None]).sum()
+        return total
+
+    gradient = jax.jit(jax.grad(functional, argnums=(0, 1)))
+    return lambda params, mods: gradient(params, {name: x.values for name, x in mods.items()}, mods)
+
+
+@functools.cache
+def compiled_pushforward(module):
+    """(params, mods, tangents) -> the directional derivative of every output, by name."""
+
+    def values_of(params, mods, values):
+        mods = {name: x.replace(values=values[name]) for name, x in mods.items()}
+        return {name: y.values for name, y in outputs(module.apply(params, mods, train=False)).items()}
+
+    def push(params, mods, tangents):
+        values = {name: x.values for name, x in mods.items()}
+        return jax.jvp(functools.partial(values_of, params, mods), (values,), (tangents,))[1]
+
+    return jax.jit(push)
+
+
+@pytest.fixture(scope='session')
+def case(random_parameters):
+    """case(design, names, **changes): a module, random parameters for it, and tokens; the same ones each time."""
+
+    @functools.cache
+    def make(design, names, **changes):
+        module, mods = build(design, **changes), make_tokens(names)
+        return module, random_parameters(module, mods, train=False), mods
+
+    return make
+
+
+def test_every_design_is_found():
+    assert {'Early', 'Late', 'Concat', 'Bottleneck', 'Coattention', 'Isolated'} <= {cls.__name__ for cls in designs()}
+
+
+@each_design
+@each_count
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_streams_keep_shape_mask_and_dtype(case, design, names, dtype):
+    module, params, mods = case(design, names)
+    cast = functools.partial(jax.tree.map, lambda x: x.astype(dtype) if x.dtype == jnp.float32 else x)
+    fused = jax.eval_shape(lambda params, mods: module.apply(params, mods, train=False), cast(params), cast(mods))
+    assert fused.streams.keys() == set(names)
+    for name, x in fused.streams.items():
+        assert (x.values.shape, x.values.dtype, x.mask.dtype) == (mods[name].values.shape, dtype, jnp.bool_)
+    if fused.shared is not None:
+        assert fused.shared.values.dtype == dtype and fused.shared.values.shape[:2] == fused.shared.mask.shape
+
+
+@pytest.mark.short
+@each_design
+@each_count
+def test_padding_changes_nothing(case, design, names):
+    module, params, mods = case(design, names)
+    forward = compiled_forward(module)
+    plain = forward(params, mods)
+    for name in names:
+        np.testing.assert_array_equal(plain.streams[name].mask, mods[name].mask)
+    noisy = forward(params, {name: with_noise(x, where=~x.mask) for name, x in mods.items()})
+    assert_same(real(noisy), real(plain))
+
+
+@each_design
+@each_count
+def test_order_of_the_dict_changes_nothing(case, design, names):
+    module, params, mods = case(design, names)
+
+    @jax.jit
+    def backwards(params, mods):  # ordered in here, since jit sorts the dicts that it is given
+        return module.apply(params, {name: mods[name] for name in reversed(names)}, train=False)
+
+    assert_same(real(backwards(params, mods)), real(compiled_forward(module)(params, mods)))
+
+
+@each_design
+@each_count
+def test_an_absent_modality_gives_finite_outputs_and_gradients(case, design, names):
+    module, params, mods = case(design, names)
+    for gone in names:
+        without = absent(mods, gone)
+        assert all(np.isfinite(x.values).all() for x in outputs(compiled_forward(module)(params, without)).values())
+        by_params, by_values = compiled_gradient(module)(params, without)
+        assert all(np.isfinite(x).all() for x in jax.tree.leaves((by_params, by_values)))
+        assert not by_values[gone].any()
+        others = [name for name in names if name != gone]
+        assert all(by_values[name][0].any() for name in others)
+    nothing = functools.reduce(absent, names, mods)
+    assert all(np.isfinite(x.values).all() for x in outputs(compiled_forward(module)(params, nothing)).values())
+
+
+@each_design
+@each_count
+def test_an_absent_modality_is_as_if_left_out(case, design, names):
+    module, params, mods = case(design, names)
+    gone = names[1]
+    masked = real(compiled_forward(module)(params, absent(mods, gone)))
+    if design in FIXED_MODALITIES:
+        noisy = mods | {gone: with_noise(mods[gone], where=jnp.ones_like(mods[gone].mask))}
+        left_out = real(compiled_forward(module)(params, absent(noisy, gone)))
+    else:
+        left_out = real(compiled_forward(module)(params, {name: x for name, x in mods.items() if name != gone}))
+        del masked[gone]
+    assert_same(masked, left_out, atol=2e-5)
+
+
+def variants(design):
+    yield {}
+    if 'fusion_layer' in {field.name for field in dataclasses.fields(design)}:
+        yield {'fusion_layer': 1, 'depth': 3}
+
+
+flows = pytest.mark.parametrize(
+    ('design', 'changes'),
+    [(design, changes) for design in designs() for changes in variants(design)],
+    ids=lambda x: x.__name__ if isinstance(x, type) else '-'.join(f'{k}={v}' for k, v in x.items()) or 'default',
+)
+
+
+def read_pairs(module, params, mods):
+    """The pairs (reader, read) whose Jacobian is not exactly zero, measured on row 0, in which everything is real."""
+    pairs = set()
+    for read in mods:
+        rng = np.random.default_rng(1)
+        tangents = {name: jnp.zeros_like(x.values) for name, x in mods.items()}
+        tangents[read] = jnp.asarray(rng.standard_normal(mods[read].values.shape), jnp.float32)
+        for reader, tangent in compiled_pushforward(module)(params, mods, tangents).items():
+            if reader != read and tangent[0].any():
+                pairs.add((reader, read))
+    return pairs
+
+
+@flows
+@each_count
+def test_who_reads_whom_is_what_flow_says(case, design, changes, names):
+    module, params, mods = case(design, names, **changes)
+    assert read_pairs(module, params, mods) == set(module.flow(names))
+
+
+@flows
+def test_flow_starts_at_the_layer_that_it_says(case, design, changes):
+    between = {pair: layer for pair, layer in build(design, **changes).flow(PAIR).items() if 'shared' not in pair}
+    for layer in sorted(set(between.values())):
+        cut, params, mods = case(design, PAIR, **changes | {'depth': layer})
+        assert not read_pairs(cut, params, mods) and not cut.flow(PAIR)
+        deeper, params, mods = case(design, PAIR, **changes | {'depth': layer + 1})
+        assert read_pairs(deeper, params, mods) == set(deeper.flow(PAIR)) == {p for p, at in between.items() if at == layer}
+
+
+@each_design
+@each_count
+def test_examples_of_a_batch_do_not_see_one_another(case, design, names):
+    module, params, mods = case(design, names)
+    forward, rows = compiled_forward(module), [0, 2]
+    only_row_1 = jnp.arange(BATCH)[:, None] == 1
+    changed = {name: with_noise(x, where=only_row_1 & jnp.ones_like(x.mask)) for name, x in mods.items()}
+    changed = {name: x.replace(mask=x.mask.at[1, 0].set(False)) for name, x in changed.items()}
+    assert_same(real(forward(params, changed), rows), real(forward(params, mods), rows))
+
+
+@pytest.mark.parametrize('design', [cls for cls in designs() if cls not in ONE_EXAMPLE_A_ROW], ids=lambda cls: cls.__name__)
+def test_examples_of_a_row_do_not_see_one_another(case, design):
+    module, params, _ = case(design, PAIR)
+    rng = np.random.default_rng(3)
+    apart = {
+        name: Tokens.of(jnp.asarray(rng.standard_normal((2, LENGTHS[name], WIDTH)), jnp.float32),
+                        jnp.ones((2, LENGTHS[name]), bool)) for name in PAIR
+    }
+
+    def pack(x):  # [2 n …] -> [1 2n …]
+        return jax.tree.map(lambda leaf: jnp.concatenate([leaf[:1], leaf[1:]], axis=1), x)
+
+    packed = {
+        name: pack(x).replace(segments=jnp.repeat(jnp.arange(2, dtype=jnp.int32), LENGTHS[name])[None])
+        for name, x in apart.items()
+    }
+    together = compiled_forward(module)(params, packed)
+    for name, x in compiled_forward(module)(params, apart).streams.items():
+        np.testing.assert_allclose(together.streams[name].values, pack(x).values, atol=2e-5)
+        np.testing.assert_array_equal(together.streams[name].segments, packed[name].segments)
+
+
+@each_design
+def test_remat_and_unroll_change_no_gradient(case, design):
+    module, params, mods = case(design, PAIR)
+    other = module.clone(remat='full', unroll=2)
+    for a, b in zip(*(jax.tree.leaves(compiled_gradient(m)(params, mods)) for m in (module, other)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
