@@ -174,6 +174,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         resume = '; the same command goes on from the last checkpoint' if argv[0] == 'train' else ''
         print(f'\nmmjax: interrupted{resume}', file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        if not {'-h', '--help'} & set(argv):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `mmjax … --help | head` has read enough
     return 0
 
 
@@ -185,17 +189,18 @@ def _main(argv: list[str]) -> None:
     if name not in VERBS:
         raise UserError(f'no verb {name!r}{nearest(name, VERBS) or "; there are " + ", ".join(VERBS)}')
     verb, rest = _parse(name, args)
-    with contextlib.redirect_stdout(sys.stderr) if verb.json == '-' else contextlib.nullcontext():
+    to_stdout = verb.json == '-'
+    if verb.json and not to_stdout and not os.access(Path(verb.json).parent, os.W_OK):
+        raise UserError(f"--json {verb.json}: can't write into the directory {Path(verb.json).parent}")
+    with contextlib.redirect_stdout(sys.stderr) if to_stdout else contextlib.nullcontext():
         result = verb.run(rest)
-    if verb.json == '-':
-        print(json.dumps(result, indent=1))
+    written = json.dumps(result, indent=1)
+    if to_stdout:
+        print(written)
         return
     verb.show(result)
     if verb.json:
-        try:
-            Path(verb.json).write_text(json.dumps(result, indent=1) + '\n')
-        except OSError as error:
-            raise UserError(f'--json {verb.json}: {error.strerror}') from error
+        Path(verb.json).write_text(written + '\n')
 
 
 def _parse(name: str, args: list[str]) -> tuple[Verb, list[str]]:

@@ -26,6 +26,7 @@ from jaxtyping import Array, Bool, Float, Int
 PAD_ID = 0
 
 Batch = Mapping[str, Array]
+Shapes = Mapping[str, jax.ShapeDtypeStruct | Array]  # a batch of which only shapes and dtypes matter
 Outputs = Mapping[str, Array]
 
 

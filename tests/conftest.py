@@ -40,7 +40,7 @@ hypothesis.settings.load_profile('few')
 @pytest.fixture
 def quick_compile() -> Iterator[None]:
     """Compiles two to five times faster to slower programs: for tests that compile much and compute little."""
-    before = jax.config.jax_disable_most_optimizations
+    before = jax.config.read('jax_disable_most_optimizations')
     jax.config.update('jax_disable_most_optimizations', True)
     yield
     jax.config.update('jax_disable_most_optimizations', before)

@@ -140,7 +140,7 @@ def test_diff_tells_what_differs(run, tmp_path, capsys):
         (['train', CONFIG, 'model.fusion=botleneck'], "no 'botleneck'; did you mean 'bottleneck'?"),
         (['train', CONFIG, 'model.fuson=late'], "no 'fuson' in model; did you mean 'fusion'?"),
         (['train', 'number.py'], 'number.py: experiment() returns a int; it must return a Experiment'),
-        (['train', CONFIG, '--json', 'no/where.json'], '--json no/where.json: No such file or directory'),
+        (['train', CONFIG, '--json', 'no/where.json'], "--json no/where.json: can't write into the directory no"),
         (['eval', 'nowhere'], 'nowhere: no such run directory'),
         (['eval', '.'], '.: holds no config.json, so it is not a run directory'),
         (['predict', 'nowhere', '--image', 'a.png'], 'nowhere: no such run directory'),

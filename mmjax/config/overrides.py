@@ -89,7 +89,7 @@ def _parse(tree: Node, flags: Sequence[str], *, prog: str, known_flags: Sequence
         flags,
         default=tree,
         prog=prog,
-        description=summary(tree.cls),
+        description=f'{summary(tree.cls)}\n\nPATH=NAME swaps a part for one of those that its help calls "Instead".',
         registry=registry,
     )
     for token in unknown:

@@ -138,8 +138,7 @@ def choices(spot: Spot) -> list[type]:
                 importlib.import_module(f'{home}.{module.name}')
         derived = {cls for cls in _subclasses(base) if f'{cls.__module__}.'.startswith(f'{home}.')}
         found |= derived or {base}  # what nothing derives from is no base, but itself the part
-    concrete = [cls for cls in found if dataclasses.is_dataclass(cls) and not inspect.isabstract(cls)]
-    return sorted((cls for cls in concrete if not cls.__name__.startswith('_')), key=lambda cls: cls.__name__)
+    return sorted(filter(_is_concrete, found), key=lambda cls: cls.__name__)
 
 
 def fits(value: Any, annotation: Any) -> bool:
@@ -163,6 +162,10 @@ def fits(value: Any, annotation: Any) -> bool:
 def snake_case(name: str) -> str:
     """ConvEncoder -> conv_encoder, LSTMEncoder -> lstm_encoder."""
     return re.sub(r'(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])', '_', name).lower()
+
+
+def _is_concrete(cls: type) -> bool:
+    return dataclasses.is_dataclass(cls) and not inspect.isabstract(cls) and not cls.__name__.startswith('_')
 
 
 def _letters(name: str) -> str:

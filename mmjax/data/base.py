@@ -73,7 +73,8 @@ class Data:
     source: where they come from.
     transforms: applied in order to each example. Those before the first random one are applied once if `cache` is on.
     cache: keep the transformed examples in memory. For sets that fit; turn it off for those that do not.
-    workers: processes that read ahead. 0 reads ahead in a thread, which is right for cached and for small sets.
+    workers: processes that read ahead, each with a copy of the cache. 0 reads ahead in a thread, which is right for
+        cached and for small sets.
     shuffle: reorder the examples afresh in each epoch of training. Evaluation always goes in order.
     """
 

@@ -6,6 +6,7 @@ and makes the standard sets of TFDS, which need TensorFlow once.
 
 import contextlib
 import importlib
+import io
 import os
 import pkgutil
 import shutil
@@ -98,7 +99,7 @@ def _prepare_own(base: str, config: str) -> Path:
     except OSError as error:
         where = f': {error.filename}' if error.filename else ''
         raise UserError(
-            f'cannot prepare {name} in {data_dir()} ({error.strerror or error}{where}); '
+            f'cannot prepare {name} in {data_dir()} ({error.strerror or str(error).splitlines()[0]}{where}); '
             'set MMJAX_DATA to a directory that you can write to, with room for the data'
         ) from error
     return directory
@@ -114,7 +115,7 @@ def _run(builder_class: Any, config: str, directory: Path) -> None:
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
     builder = builder_class(data_dir=data_dir(), config=config or None, file_format='array_record')
-    with contextlib.redirect_stdout(sys.stderr):  # standard output belongs to the command that needed the data
+    with contextlib.redirect_stdout(io.StringIO()):  # the line above has said it
         builder.download_and_prepare()
     assert Path(builder.data_dir) == directory, f'{builder.data_dir} is not {directory}'
 

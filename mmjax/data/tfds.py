@@ -26,8 +26,8 @@ class Tfds(Source):
     split: a split, or TFDS's notation for a part: 'train', 'train[:10%]', 'train[5000:]+validation'.
     fields: batch key -> feature, such as `{'image': 'image', 'text': 'question'}`; 'captions/text' for a nested one.
 
-    Images come as the encoded bytes, texts as str, class labels as int32 with their names in the reader's `labels`,
-    other features as TFDS decodes them.
+    Images come as the encoded bytes, texts as str (lists of str in a sequence), class labels as int32 with their names
+    in the reader's `labels`, other features as TFDS decodes them.
     """
 
     name: str
@@ -85,7 +85,7 @@ class TfdsReader(Reader):
         if value is None:
             return None
         if key in self._texts:
-            return value.decode('utf-8')
+            return value.decode('utf-8') if isinstance(value, bytes) else [text.decode('utf-8') for text in value]
         return np.int32(value) if key in self.labels and np.ndim(value) == 0 else value
 
     def _file_of_damaged_row(self, rows: Sequence[int]) -> Path:

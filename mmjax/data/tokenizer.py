@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import ClassVar, SupportsInt
 
 import numpy as np
 
@@ -59,7 +59,7 @@ class Words(Transform):
         text = _text(self, example)
         return _entries(self, None if text is None else [self._ids.get(word, UNKNOWN) for word in split_words(text)])
 
-    def decode(self, ids: Iterable[int]) -> str:
+    def decode(self, ids: Iterable[SupportsInt]) -> str:
         """The words of these ids, joined by spaces; unknown ones read '?'."""
         return ' '.join('?' if i == UNKNOWN else self.vocabulary[i - FIRST] for i in map(int, ids) if i != PADDING)
 
@@ -79,7 +79,7 @@ class Bytes(Transform):
         text = _text(self, example)
         return _entries(self, None if text is None else [byte + FIRST for byte in text.encode('utf-8', 'replace')])
 
-    def decode(self, ids: Iterable[int]) -> str:
+    def decode(self, ids: Iterable[SupportsInt]) -> str:
         """The text of these ids, without the last character where a cut went through it."""
         return bytes(i - FIRST for i in map(int, ids) if i >= FIRST).decode('utf-8', 'ignore')
 

@@ -23,7 +23,7 @@ class Recurrent(nn.Module):
     bidirectional: bool = False
 
     @nn.compact
-    def __call__(self, x: Float[Array, 'b n d'], mask: Bool[Array, 'b n']) -> Float[Array, 'b n d']:
+    def __call__(self, x: Float[Array, 'b n d'], mask: Bool[Array, 'b n']) -> Float[Array, 'b n d2']:
         if self.cell not in CELLS:
             raise UserError(f"cell: unknown '{self.cell}'{nearest(self.cell, CELLS)} (there are {sorted(CELLS)})")
         lengths = mask.sum(axis=1)
@@ -38,5 +38,5 @@ class Recurrent(nn.Module):
     def _run(self, width: int, name: str, **kwargs: bool) -> nn.RNN:
         inputs = nn.with_logical_partitioning(nn.initializers.lecun_normal(), ('embed', 'mlp'))
         states = nn.with_logical_partitioning(nn.initializers.orthogonal(), (None, 'mlp'))
-        cell = CELLS[self.cell](width, kernel_init=inputs, recurrent_kernel_init=states)
-        return nn.RNN(cell, name=name, **kwargs)
+        cell = CELLS[self.cell](width, kernel_init=inputs, recurrent_kernel_init=states, name=name)
+        return nn.RNN(cell, **kwargs)

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from mmjax.experiment import Experiment
-from mmjax.types import Batch
+from mmjax.types import Shapes
 
 # Dense bfloat16 FLOP/s of one device, by `jax.Device.device_kind`, from the vendors' data sheets.
 PEAK_FLOPS = {
@@ -31,7 +31,7 @@ def count_flops(function: Callable[..., Any], *args: Any) -> int:
     return _count(jax.make_jaxpr(function)(*args).jaxpr)
 
 
-def train_flops(experiment: Experiment, params: Any, batch: Batch) -> int:
+def train_flops(experiment: Experiment, params: Any, batch: Shapes) -> int:
     """Model FLOPs of one step on a batch: 3 x the forward pass (the backward pass takes two products for each one).
 
     Recomputation (remat) does not count: it is no work that the model needs.

@@ -25,7 +25,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def finite(value: float) -> float | str:
+def finite(value: int | float) -> int | float | str:
     """A number as JSON can hold it: NaN and infinities as words."""
     return value if math.isfinite(value) else str(value)
 
@@ -40,7 +40,7 @@ class JsonLines:
         os.replace(replacement, path)
         self._file = path.open('a')
 
-    def write(self, row: Mapping[str, float]) -> None:
+    def write(self, row: Mapping[str, int | float]) -> None:
         self._file.write(json.dumps({name: finite(value) for name, value in row.items()}) + '\n')
         self._file.flush()
 

@@ -40,18 +40,18 @@ def write_report(run: str | Path, *, experiment: Experiment | None = None) -> Pa
     dumped = _json(run / 'config.json')
     if dumped is None:
         raise UserError(f'{run}: holds no config.json, so it is not a run directory')
-    experiment = experiment or config.load(dumped)
+    of_run: Experiment = config.load(dumped) if experiment is None else experiment
     manifest = _json(run / 'manifest.json') or {}
     metrics, timing = read_rows(run / 'metrics.jsonl'), read_rows(run / 'timing.jsonl')
-    columns = {name: table for name in experiment.evals if (table := _columns(run / 'predictions' / f'{name}.npz'))}
+    columns = {name: table for name in of_run.evals if (table := _columns(run / 'predictions' / f'{name}.npz'))}
     sections = (
-        _facts(run, experiment, manifest, metrics, timing),
-        _results(experiment, _json(run / 'results.json') or {}, columns),
-        _curves(metrics, timing, experiment),
-        _predictions(experiment, manifest, columns),
+        _facts(run, of_run, manifest, metrics, timing),
+        _results(of_run, _json(run / 'results.json') or {}, columns),
+        _curves(metrics, timing, of_run),
+        _predictions(of_run, manifest, columns),
         _details(dumped, manifest),
     )
-    text = page(f'{experiment.name}: report', tag('h1', experiment.name), *(part for part in sections if part))
+    text = page(f'{of_run.name}: report', tag('h1', of_run.name), *(part for part in sections if part))
     report, temporary = run / 'report.html', run / 'report.html.tmp'
     temporary.write_text(text, encoding='utf-8')
     os.replace(temporary, report)
@@ -72,7 +72,7 @@ def _facts(
         'batch size': f'{experiment.batch_size:,}',
         'seed': experiment.seed,
         'parameters': f'{manifest["parameters"]:,}' if 'parameters' in manifest else None,
-        'device': f'{device["count"]} × {device["kind"]}' if device else None,
+        'device': f'{device["count"]} x {device["kind"]}' if device else None,
         'examples per second': _median(timing, 'examples_per_second', lambda x: f'{x:,.0f}'),
         'model GFLOP/s': _median(timing, 'flops_per_second', lambda x: f'{x / 1e9:,.1f}'),
         'of the peak (MFU)': _median(timing, 'mfu', lambda x: f'{x:.1%}'),
@@ -95,7 +95,7 @@ def _date_of_last_row(run: Path) -> str | None:
     file = next((file for file in (run / 'timing.jsonl', run / 'metrics.jsonl') if file.exists()), None)
     if file is None:
         return None
-    return datetime.datetime.fromtimestamp(file.stat().st_mtime, datetime.timezone.utc).strftime('%Y-%m-%d %H:%M UTC')
+    return datetime.datetime.fromtimestamp(file.stat().st_mtime, datetime.UTC).strftime('%Y-%m-%d %H:%M UTC')
 
 
 def _results(experiment: Experiment, results: Mapping[str, Any], columns: Mapping[str, Columns]) -> Html | None:
@@ -136,9 +136,7 @@ def _curves(
     return join(tag('h2', 'Curves'), tag('div', *figures, class_='wide')) if figures else None
 
 
-def _predictions(
-    experiment: Experiment, manifest: Mapping[str, Any], columns: Mapping[str, Columns]
-) -> Html | None:
+def _predictions(experiment: Experiment, manifest: Mapping[str, Any], columns: Mapping[str, Columns]) -> Html | None:
     """Of the last evaluation that classifies."""
     names = [name for name, table in columns.items() if set(CLASSIFIED) <= set(table) and len(table['index'])]
     if not names:
@@ -205,4 +203,5 @@ def _columns(file: Path) -> Columns | None:
         with np.load(file) as stored:
             return {name: stored[name] for name in stored.files}
     except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise UserError(f'{file}: is damaged ({error}); remove it and results.json, and train again: only scoring is repeated') from error
+        how = 'remove it and results.json, and train again: only scoring is repeated'
+        raise UserError(f'{file}: is damaged ({error}); {how}') from error

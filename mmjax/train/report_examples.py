@@ -54,7 +54,8 @@ def choose(columns: Columns, *, each: int) -> tuple[Int[np.ndarray, 'w'], Int[np
     wrong = np.flatnonzero(columns['predicted'] != columns['target'])
     worst = wrong[np.argsort(-columns['loss'][wrong], kind='stable')[:each]]
     worst = worst[np.argsort(-columns['probability'][worst], kind='stable')]
-    rows = np.random.default_rng(0).permutation(len(columns['index']))[:each]  # by row, whatever order they are stored in
+    # By row of the split, whatever order the predictions are stored in.
+    rows = np.random.default_rng(0).permutation(len(columns['index']))[:each]
     return worst, np.argsort(columns['index'], kind='stable')[rows]
 
 
@@ -76,7 +77,7 @@ def cards(places: np.ndarray, columns: Columns, examples: Sequence[Example], *, 
 
 
 def picture(value: Any) -> tuple[str, str] | None:
-    """An image (encoded bytes, or uint8 [h, w] or [h, w, c]) as a PNG data URI and the CSS class of its size, else None."""
+    """An image (encoded bytes, uint8 [h, w] or [h, w, c]) as a PNG data URI and the CSS class of its size, or None."""
     try:
         if isinstance(value, bytes):
             image = PIL.Image.open(io.BytesIO(value))

@@ -3,12 +3,11 @@
 import html
 from typing import Any
 
-
 VOID = ('img', 'meta')  # elements without content and end
 
 
 class Html(str):
-    """Markup, as opposed to text. Only the functions of this file make it, so nothing else gets into a page unescaped."""
+    """Markup, as opposed to text. Only this file makes it, so nothing else gets into a page unescaped."""
 
 
 def tag(element: str, /, *children: Any, **attributes: Any) -> Html:
@@ -42,7 +41,8 @@ STYLE = """
 :root { color-scheme: light; --ink: #1c2024; --soft: #646b73; --line: #e3e6e9; }
 :root { --blue: #2563a8; --red: #b3261e; --green: #2e7d4f; }
 * { box-sizing: border-box; }
-body { margin: 0; color: var(--ink); background: #fff; font: 15px/1.45 system-ui, -apple-system, 'Segoe UI', sans-serif; }
+body { margin: 0; color: var(--ink); background: #fff; }
+body { font: 15px/1.45 system-ui, -apple-system, 'Segoe UI', sans-serif; }
 main { max-width: 1080px; margin: 0 auto; padding: 20px 16px 48px; }
 h1 { font-size: 26px; line-height: 1.2; margin: 0 0 12px; overflow-wrap: anywhere; }
 h2 { font-size: 19px; margin: 36px 0 10px; padding-top: 14px; border-top: 1px solid var(--line); }
@@ -73,8 +73,8 @@ figcaption { font-size: 13px; margin-bottom: 2px; }
 .confusion thead th span { writing-mode: vertical-rl; transform: rotate(180deg); }
 .confusion td { min-width: 23px; height: 23px; padding: 0 1px; text-align: center; }
 .confusion td { border: 1px solid #fff; background: #f6f7f8; }
-.confusion td.share { background: none; padding-left: 6px; text-align: right; color: var(--soft); }
-@media (max-width: 480px) { .confusion { font-size: 10px; } .confusion td { min-width: 20px; height: 21px; } }
+.confusion td.share { background: none; padding-left: 4px; text-align: right; color: var(--soft); }
+@media (max-width: 480px) { .confusion { font-size: 10px; } .confusion td { min-width: 18px; height: 20px; } }
 .examples { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 300px), 1fr)); gap: 12px; }
 .examples { margin-bottom: 20px; }
 .example { display: flex; gap: 12px; border: 1px solid var(--line); border-radius: 6px; padding: 10px; }

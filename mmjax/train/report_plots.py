@@ -12,8 +12,10 @@ MOST_SERIES = 8  # in one plot; what the palette can tell apart
 MOST_POINTS = 400  # of one line; more are binned
 PALETTE = ('#2563a8', '#d9730d', '#2e7d4f', '#8e44ad', '#b3261e', '#7a6a53', '#0f8b8d', '#6b7280')
 
+LEARNING_RATE = 'Learning rate'
 EXAMPLES_RATE = 'Examples per second'
 DATA_WAIT = 'Share of time spent waiting for data'
+FROM_ZERO = (LEARNING_RATE, EXAMPLES_RATE, DATA_WAIT)  # where the size of a change beside the value matters
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -53,11 +55,11 @@ def plots(metrics: Rows, timing: Rows, *, evals: Iterable[str]) -> list[Plot]:
         ('Loss', [*_lines(metrics, training), *_lines(metrics, losses, marked=True)]),
         ('Scores at evaluations', _lines(metrics, [key for key in scored if key not in losses], marked=True)),
         ('Gradient norm, whole and by part', _lines(metrics, norms, strip='grad_norm/')),
-        ('Learning rate', _lines(metrics, ['learning_rate'])),
+        (LEARNING_RATE, _lines(metrics, ['learning_rate'])),
         (EXAMPLES_RATE, _lines(timing, ['examples_per_second'])),
         (DATA_WAIT, _lines(timing, ['data_wait'])),
     )
-    return [_plot(title, lines, from_zero=title in (EXAMPLES_RATE, DATA_WAIT)) for title, lines in wanted if lines]
+    return [_plot(title, lines, from_zero=title in FROM_ZERO) for title, lines in wanted if lines]
 
 
 def _lines(rows: Rows, keys: Sequence[str], *, marked: bool = False, strip: str = '') -> list[Series]:
@@ -81,13 +83,17 @@ def _plot(title: str, lines: list[Series], *, from_zero: bool) -> Plot:
     for line, color in zip(shown, PALETTE, strict=False):
         bad = ~np.isfinite(line.values)
         if bad.any():
-            notes.append(f'{line.name} is not finite at {bad.sum()} of {len(bad)} rows, first at step {line.steps[bad][0]:.0f}')
+            notes.append(
+                f'{line.name} is not finite at {bad.sum()} of {len(bad)} rows, first at step {line.steps[bad][0]:.0f}'
+            )
         steps, mean, low, high = binned(line.steps, np.where(bad, np.nan, line.values), most=MOST_POINTS)
-        axes.plot(steps, mean, color=color, label=line.name, linewidth=1.3, marker='o' if line.marked else None, markersize=3)
+        axes.plot(
+            steps, mean, color=color, label=line.name, linewidth=1.3, marker='o' if line.marked else None, markersize=3
+        )
         if len(steps) < len(line.steps):
             axes.fill_between(steps, low, high, color=color, alpha=0.15, linewidth=0)
     axes.set_xlim(left=0)
-    if from_zero:  # where the size of the noise beside the value is what matters
+    if from_zero:
         axes.set_ylim(bottom=0)
     elif _spans_decades(shown):
         axes.set_yscale('log')
@@ -109,7 +115,7 @@ def binned(steps: np.ndarray, values: np.ndarray, *, most: int) -> tuple[np.ndar
     """Returns (steps, mean, lowest, highest) of runs of neighbouring points, so that at most `most` are left."""
     size = -(-len(values) // most)
     starts = np.arange(0, len(values), size)
-    counts = np.diff([*starts, len(values)])
+    counts = np.diff(starts, append=len(values))
     mean = [np.add.reduceat(column, starts) / counts for column in (steps, values)]
     return *mean, np.minimum.reduceat(values, starts), np.maximum.reduceat(values, starts)
 

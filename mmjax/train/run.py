@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from mmjax import config
@@ -27,6 +26,7 @@ from mmjax.train.metrics import Writers
 from mmjax.train.report import write_report
 from mmjax.train.state import TrainState, abstract_state, create_state
 from mmjax.train.timing import Stopwatch
+from mmjax.types import Shapes
 
 # What may change when a run goes on: where and how often it writes, and on how many devices it computes.
 MAY_CHANGE = ('mesh', 'checkpoint', 'log')
@@ -48,7 +48,7 @@ def train(experiment: Experiment, *, workdir: str, config_file: str | None = Non
         _say(f'{run} is finished; its report is {run / "report.html"}')
         return json.loads(results_file.read_text())
 
-    batch = _example_batch(experiment)
+    batch = _shapes_of_batch(experiment)
     shapes = abstract_state(experiment, batch, mesh)
     _check_classes(experiment, shapes)
     parameters = sum(x.size for x in jax.tree.leaves(shapes.params))
@@ -89,7 +89,7 @@ def train(experiment: Experiment, *, workdir: str, config_file: str | None = Non
             np.savez_compressed(run / 'predictions' / f'{name}.npz', **table)
         write_json(results_file, results)
         show_references(experiment, results)
-        _say(f'report: {write_report(run)}')
+        _say(f'report: {write_report(run, experiment=experiment)}')
     return results
 
 
@@ -137,17 +137,13 @@ def restore(run: str, experiment: Experiment, mesh: jax.sharding.Mesh) -> TrainS
     Raises:
         UserError: where it has none.
     """
-    directory = Path(run, 'checkpoints')
-    steps = []
-    if directory.is_dir():
-        checkpoints = Checkpoints(directory, keep=experiment.checkpoint.keep)
-        steps = checkpoints.steps
-    if not steps:
-        raise UserError(f'{run}: has no checkpoint yet; train it first')
-    shapes = abstract_state(experiment, _example_batch(experiment), mesh)
-    state = checkpoints.restore(steps[-1], shapes)
-    checkpoints.close()
-    return state
+    checkpoints = Checkpoints(Path(run, 'checkpoints'), keep=experiment.checkpoint.keep)
+    try:
+        if not checkpoints.steps:
+            raise UserError(f'{run}: has no checkpoint yet; train it first')
+        return checkpoints.restore(checkpoints.steps[-1], abstract_state(experiment, _shapes_of_batch(experiment), mesh))
+    finally:
+        checkpoints.close()
 
 
 def show_references(experiment: Experiment, results: Mapping[str, float]) -> None:
@@ -189,7 +185,7 @@ def _claim(run: Path, experiment: Experiment) -> None:
     write_json(run / 'config.json', {'commit': old.get('commit'), **new})
 
 
-def _example_batch(experiment: Experiment) -> dict[str, jax.ShapeDtypeStruct]:
+def _shapes_of_batch(experiment: Experiment) -> Shapes:
     """Shapes and dtypes of a global batch."""
     batches = train_batches(experiment.data, batch_size=1, seed=experiment.seed)
     batch = next(batches)
@@ -198,7 +194,7 @@ def _example_batch(experiment: Experiment) -> dict[str, jax.ShapeDtypeStruct]:
 
 
 def _start(
-    experiment: Experiment, batch: Any, shapes: TrainState, mesh: jax.sharding.Mesh, checkpoints: Checkpoints
+    experiment: Experiment, batch: Shapes, shapes: TrainState, mesh: jax.sharding.Mesh, checkpoints: Checkpoints
 ) -> TrainState:
     if checkpoints.steps:
         return checkpoints.restore(checkpoints.steps[-1], shapes)
@@ -218,15 +214,15 @@ def _check_classes(experiment: Experiment, shapes: TrainState) -> None:
                             f'predict, has {len(labels[target])} classes; set it to {len(labels[target])}')
 
 
-def _work(experiment: Experiment, shapes: TrainState, batch: Any) -> dict[str, float]:
+def _work(experiment: Experiment, shapes: TrainState, batch: Shapes) -> dict[str, float]:
     encoded = jax.eval_shape(
         lambda params, batch: experiment.model.apply({'params': params}, batch, method='encode'), shapes.params, batch
     )
     tokens = sum(math.prod(x.mask.shape) for x in encoded.values())
     return {
-        'examples': experiment.batch_size,
-        'tokens': tokens,
-        'flops': train_flops(experiment, shapes.params, batch),
+        'examples': float(experiment.batch_size),
+        'tokens': float(tokens),
+        'flops': float(train_flops(experiment, shapes.params, batch)),
     }
 
 

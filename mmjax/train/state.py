@@ -11,7 +11,7 @@ from jaxtyping import Array, Int
 
 from mmjax.experiment import Experiment
 from mmjax.sharding import parameter_shardings, replicated
-from mmjax.types import Batch
+from mmjax.types import Shapes
 
 
 @struct.dataclass
@@ -40,20 +40,20 @@ def key_for(purpose: str, *, seed: int, step: Int[Array, ''] | int = 0) -> jax.A
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), step), PURPOSES[purpose])
 
 
-def model_parameters(experiment: Experiment, batch: Batch) -> Any:
-    """Fresh parameters that still carry their logical axes (`nn.meta.unbox` takes them off). Only the batch's shapes matter."""
+def model_parameters(experiment: Experiment, batch: Shapes) -> Any:
+    """Fresh parameters that still carry their logical axes (`nn.meta.unbox` takes them off). batch: its shapes."""
     example = {name: jnp.zeros(x.shape, x.dtype) for name, x in batch.items()}
     return experiment.model.init(key_for('init', seed=experiment.seed), example)['params']
 
 
-def create_state(experiment: Experiment, batch: Batch) -> TrainState:
+def create_state(experiment: Experiment, batch: Shapes) -> TrainState:
     """The state before the first step."""
     params = nn.meta.unbox(model_parameters(experiment, batch))
     ema = jax.tree.map(jnp.copy, params) if experiment.optim.ema else None
     return TrainState(jnp.zeros((), jnp.int32), params, experiment.optim.build(experiment.steps).init(params), ema)
 
 
-def abstract_state(experiment: Experiment, batch: Batch, mesh: jax.sharding.Mesh) -> TrainState:
+def abstract_state(experiment: Experiment, batch: Shapes, mesh: jax.sharding.Mesh) -> TrainState:
     """Shapes, dtypes and shardings of the state. Moments and moving average live where their parameters live."""
     state = jax.eval_shape(lambda: create_state(experiment, batch))
     params = parameter_shardings(jax.eval_shape(lambda: model_parameters(experiment, batch)), mesh)

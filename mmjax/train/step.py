@@ -53,12 +53,12 @@ def train_step(state: TrainState, batch: Batch, *, experiment: Experiment) -> tu
     params = optax.apply_updates(state.params, updates)
     ema = None if state.ema is None else optax.incremental_update(params, state.ema, 1 - optim.ema)
     metrics |= {
-        'grad_norm': optax.global_norm(grads),
-        'param_norm': optax.global_norm(params),
+        'grad_norm': optax.tree.norm(grads),
+        'param_norm': optax.tree.norm(params),
         'learning_rate': jnp.asarray(optim.schedule.build(experiment.steps)(state.step), jnp.float32),
     }
     for name, part in grads.items():
-        metrics[f'grad_norm/{name.removeprefix("encoders_")}'] = optax.global_norm(part)
+        metrics[f'grad_norm/{name.removeprefix("encoders_")}'] = optax.tree.norm(part)
     return TrainState(state.step + 1, params, opt_state, ema), metrics
 
 

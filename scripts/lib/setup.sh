@@ -61,7 +61,8 @@ check_extras() { # EXTRAS
     fi
   done <<<"$PROJECT"
   for extra in ${1//,/ }; do
-    [[ "$known " == *" $extra "* ]] || die "MMJAX_EXTRAS: there is no extra '$extra'." "There are:$known; several are parted by commas."
+    [[ "$known " == *" $extra "* ]] || die "MMJAX_EXTRAS: there is no extra '$extra'." \
+      "There are:$known; several are parted by commas."
   done
 }
 
@@ -169,8 +170,9 @@ ensure_venv() { # VENV LOWEST HIGHEST EXTRAS: fails where no Python from 3.LOWES
   find_python "$2" "$3" "$1" || return
   "$FOUND_PYTHON" -I -c 'import venv, ensurepip' </dev/null >/dev/null 2>&1 ||
     die "$FOUND_PYTHON ($FOUND_VERSION) cannot make environments: its module venv or ensurepip is missing." \
-      "Install it (Debian, Ubuntu: apt install python${FOUND_VERSION%.*}-venv), or name an environment of your own in MMJAX_PYTHON."
-  mkdir -p "${1%/*}" 2>/dev/null || die "cannot make ${1%/*}, where the environment belongs." 'Name another place in MMJAX_VENV.'
+      "Install it (Debian, Ubuntu: apt install python${FOUND_VERSION%.*}-venv), or set MMJAX_PYTHON to one of your own."
+  mkdir -p "${1%/*}" 2>/dev/null ||
+    die "cannot make ${1%/*}, where the environment belongs." 'Name another place in MMJAX_VENV.'
   trap stop_step EXIT
   trap 'exit 130' INT
   trap 'exit 143' TERM HUP
@@ -186,14 +188,16 @@ use_python() {
   VENV=''
   if [[ -n ${MMJAX_PYTHON:-} ]]; then
     PYTHON=$(type -P "$MMJAX_PYTHON") ||
-      die "MMJAX_PYTHON: there is no program '$MMJAX_PYTHON'." 'Name the interpreter of an environment, such as /path/to/env/bin/python.'
+      die "MMJAX_PYTHON: there is no program '$MMJAX_PYTHON'." \
+        'Name the interpreter of an environment, such as /path/to/env/bin/python.'
     if [[ $PYTHON != /* ]]; then PYTHON=$PWD/$PYTHON; fi
     # An environment of one's own need not have this clone installed.
     export PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}"
     return
   fi
   read_project
-  [[ -f $ROOT/requirements.txt ]] || die "$ROOT/requirements.txt, the lock, is missing." 'Get it back: git checkout requirements.txt'
+  [[ -f $ROOT/requirements.txt ]] ||
+    die "$ROOT/requirements.txt, the lock, is missing." 'Get it back: git checkout requirements.txt'
   LOCK=$(<"$ROOT/requirements.txt")
   VENV=${MMJAX_VENV:-.venv}
   VENV=${VENV%/}
@@ -206,6 +210,6 @@ use_python() {
   fi
   ensure_venv "$VENV" "$LOWEST" "$HIGHEST" "$extras" ||
     die "no Python from 3.$LOWEST to 3.$HIGHEST runs here; PATH has ${SEEN:-none at all}." \
-      "Install one (Debian, Ubuntu: apt install python3 python3-venv; macOS: brew install python; or python.org) and put it on PATH."
+      "Install one (Debian, Ubuntu: apt install python3 python3-venv; macOS: brew install python) and put it on PATH."
   PYTHON=$VENV/bin/python
 }

@@ -1,0 +1,108 @@
+"""`scripts/check NAME…`: trains a recipe over its seeds and holds the scores against what is expected of it."""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from mmjax.errors import UserError, nearest
+from mmjax.train.expected import ROOT, Expected, check_seeds, experiment_of, names, read, write
+
+RUNS = Path('runs', 'check')  # below the working directory, as all runs are
+
+
+def measure(name: str, *, seeds: Sequence[int] = (), root: Path = ROOT) -> dict[int, float]:
+    """Returns the score of each seed (default: those of the file), from finished runs where there are any, else by
+    training. Prints a line for each.
+    """
+    from mmjax.train.run import train
+
+    expected = read(name, root=root)
+    seeds = seeds or expected.seeds
+    experiments = {seed: experiment_of(expected, seed=seed, root=root) for seed in seeds}  # all, before any is trained
+    print(f'{name}: {expected.metric} of {" ".join([expected.config, *expected.overrides])}')
+    scores = {}
+    for seed, experiment in experiments.items():
+        run = RUNS / f'{name}-{seed}'
+        finished = (run / 'results.json').exists()
+        results = train(experiment, workdir=str(run), config_file=str(root / expected.config))
+        if expected.metric not in results:
+            raise UserError(f'{run}: its results have no {expected.metric}{nearest(expected.metric, results)}')
+        scores[seed] = float(results[expected.metric])
+        print(f'  seed {seed:<20} {scores[seed]:.4f}  {run}{", which was there" if finished else ""}', flush=True)
+    return scores
+
+
+def show(expected: Expected, scores: Mapping[int, float]) -> bool:
+    """Prints the mean beside the floor and the verdict; returns whether every bound holds."""
+    print(f'  {"mean":25} {sum(scores.values()) / len(scores):.4f}')
+    for what, value in sorted(expected.floor.items(), key=lambda item: -item[1]):
+        print(f'    without it: {what:11}   {value:.4f}')
+    bounds = {'mean at least': expected.threshold, 'each at least': expected.each, 'each at most': expected.at_most}
+    asked = ', '.join(f'{bound} {value}' for bound, value in bounds.items() if value is not None)
+    missed = expected.failures(scores)
+    print(f'  {"FAIL" if missed else "PASS"} ({asked}){": " if missed else ""}{"; ".join(missed)}')
+    return not missed
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(message)
+
+
+def _arguments(argv: Sequence[str], *, root: Path) -> argparse.Namespace:
+    parser = _Parser(prog='scripts/check', description=(__doc__ or '').partition(': ')[2])
+    parser.add_argument('names', nargs='*', metavar='NAME', help=f'one of: {", ".join(names(root))}')
+    parser.add_argument('--all', action='store_true', help='all of them')
+    parser.add_argument('--seeds', nargs='+', type=int, default=[], metavar='N', help='instead of those of the file')
+    parser.add_argument('--write', action='store_true', help='store the scores in configs/expected/NAME.json')
+    parser.add_argument('--json', metavar='FILE', help='also write the scores and verdicts as flat JSON')
+    flags = [flag for action in parser._actions for flag in action.option_strings]
+    given, unknown = parser.parse_known_args(argv)
+    if unknown:
+        raise UserError(f'unknown argument {unknown[0]!r}{nearest(unknown[0], flags)}')
+    if any(seed < 0 for seed in given.seeds):
+        raise UserError(f'--seeds {min(given.seeds)}: a seed is 0 or more')
+    given.names = list(dict.fromkeys([*given.names, *(names(root) if given.all else ())]))
+    if not given.names:
+        raise UserError(f'name a recipe ({", ".join(names(root)) or "there is none yet"}), or --all')
+    return given
+
+
+def check(argv: Sequence[str], *, root: Path = ROOT) -> bool:
+    """Runs `scripts/check` with these arguments; returns whether every recipe passed. Raises UserError on bad input."""
+    given = _arguments(argv, root=root)
+    # Whatever can be wrong is found before anything is trained.
+    expectations = {name: read(name, root=root) for name in given.names}
+    for name, expected in expectations.items() if given.write else ():
+        check_seeds(name, expected, given.seeds)
+    if given.json and not Path(given.json).absolute().parent.is_dir():
+        raise UserError(f'--json {given.json}: No such file or directory')
+    flat: dict[str, float | bool] = {}
+    for name, expected in expectations.items():
+        scores = measure(name, seeds=given.seeds, root=root)
+        flat |= {f'{name}/{seed}': score for seed, score in scores.items()}
+        flat |= {f'{name}/mean': sum(scores.values()) / len(scores), f'{name}/passed': show(expected, scores)}
+        if given.write:
+            write(name, scores, root=root)
+    if given.json:
+        try:
+            Path(given.json).write_text(json.dumps(flat, indent=1) + '\n')
+        except OSError as error:
+            raise UserError(f'--json {given.json}: {error.strerror}') from error
+    return all(value for key, value in flat.items() if key.endswith('/passed'))
+
+
+def main(argv: Sequence[str] | None = None, *, root: Path = ROOT) -> int:
+    """Returns the exit code: 0 all pass, 1 one does not, 2 the user's mistake."""
+    try:
+        return 0 if check(sys.argv[1:] if argv is None else argv, root=root) else 1
+    except UserError as error:
+        print(f'mmjax: error: {error}', file=sys.stderr)
+        return 2
+
+
+if __name__ == '__main__':
+    sys.exit(main())

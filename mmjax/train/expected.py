@@ -1,0 +1,157 @@
+"""What each recipe is expected to reach: configs/expected/NAME.json.
+
+    {"config": "configs/easy_vqa.py", "overrides": [], "metric": "test/accuracy", "floor": {"question only": 0.67},
+     "threshold": 0.99, "each": 0.985, "seeds": [0, 1, 2], "results": {"0": 0.993, …},
+     "command": "scripts/check easy_vqa"}
+
+`scripts/check NAME` measures it (check.py).
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmjax import config
+from mmjax.errors import UserError, nearest
+from mmjax.experiment import Experiment
+from mmjax.train.manifest import write_json
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclasses.dataclass(frozen=True)
+class Expected:
+    """A recipe, its score over seeds, and the bounds for it. Either `threshold` or `at_most` is given.
+
+    config: file, counted from the repository. overrides: as on the command line. metric: a key of results.json.
+    command: what measures it. seeds: what it is measured with. floor: what is reached without the skill, by name.
+    threshold: lowest allowed mean over the seeds. each: lowest allowed score of any seed. at_most: highest allowed
+    score of any seed, for a control that must not have the skill. results: what was measured last, by seed; None where
+    nothing was yet.
+    """
+
+    config: str
+    metric: str
+    command: str
+    overrides: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = (0, 1, 2)
+    floor: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    threshold: float | None = None
+    each: float | None = None
+    at_most: float | None = None
+    results: Mapping[str, float] | None = None
+
+    def failures(self, scores: Mapping[int, float]) -> list[str]:
+        """Returns, in words, each bound that scores by seed miss. A score that is NaN misses every bound."""
+        mean, missed = sum(scores.values()) / len(scores), []
+        if self.threshold is not None and not mean >= self.threshold:
+            missed.append(f'the mean {mean:.4f} is below {self.threshold}')
+        for seed, score in scores.items():
+            if self.each is not None and not score >= self.each:
+                missed.append(f'seed {seed}: {score:.4f} is below {self.each}')
+            if self.at_most is not None and not score <= self.at_most:
+                missed.append(f'seed {seed}: {score:.4f} is above {self.at_most}')
+        return missed
+
+
+def names(root: Path = ROOT) -> list[str]:
+    """The recipes that have an expectation."""
+    return sorted(path.stem for path in root.glob('configs/expected/*.json'))
+
+
+def read(name: str, *, root: Path = ROOT) -> Expected:
+    """Returns the expectation called `name`. Raises UserError where there is none or its file makes no sense."""
+    if name not in names(root):
+        known = ', '.join(names(root)) or 'none yet'
+        raise UserError(f'{name}: has no configs/expected/{name}.json{nearest(name, names(root))} (there are: {known})')
+    path = _path(name, root)
+    try:
+        given = json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f'{path}: is no JSON: {error}') from error
+    if not isinstance(given, dict):
+        raise UserError(f'{path}: holds a {type(given).__name__}, not an object with the fields of an expectation')
+    fields = {field.name: field for field in dataclasses.fields(Expected)}
+    for field in given:
+        if field not in fields:
+            raise UserError(f'{path}: no field {field!r}{nearest(field, fields)} (there are {", ".join(fields)})')
+    for field in ('config', 'metric', 'command'):
+        if field not in given:
+            raise UserError(f'{path}: {field} is missing')
+    for field, value in given.items():
+        if not _fits(field, value):
+            raise UserError(f'{path}: {field} is {value!r}; it takes {TAKES[field]}')
+    values: dict[str, Any] = {field: tuple(v) if isinstance(v, list) else v for field, v in given.items()}
+    expected = Expected(**values)
+    if (expected.threshold is None) == (expected.at_most is None):
+        raise UserError(f'{path}: give threshold, which the mean must reach, or at_most for a control; one of the two')
+    unknown = set(expected.results or ()) - {str(seed) for seed in expected.seeds}
+    if unknown:
+        raise UserError(f'{path}: results has {", ".join(sorted(unknown))}, which seeds {list(expected.seeds)} has not')
+    return expected
+
+
+NUMBER, NUMBERS = 'a number', 'an object of numbers by name'
+TAKES = {
+    'config': 'a text',
+    'metric': 'a text such as "test/accuracy"',
+    'command': 'a text',
+    'overrides': 'a list of texts',
+    'seeds': 'a list of different whole numbers, from 0 on',
+    'floor': NUMBERS,
+    'threshold': NUMBER,
+    'each': NUMBER,
+    'at_most': NUMBER,
+    'results': f'{NUMBERS}, or null',
+}
+
+
+def _fits(field: str, value: Any) -> bool:
+    def number(x: Any) -> bool:
+        return isinstance(x, int | float) and not isinstance(x, bool)
+
+    takes = TAKES[field]
+    if takes.startswith('a text'):
+        return isinstance(value, str)
+    if takes == NUMBER:
+        return value is None or number(value)
+    if takes.startswith(NUMBERS):
+        by_name = isinstance(value, dict) and all(map(number, value.values()))
+        return by_name or (value is None and field == 'results')
+    if field == 'overrides':
+        return isinstance(value, list) and all(isinstance(x, str) for x in value)
+    whole = isinstance(value, list) and all(isinstance(x, int) and not isinstance(x, bool) and x >= 0 for x in value)
+    return whole and 0 < len(value) == len(set(value))
+
+
+def experiment_of(expected: Expected, *, seed: int, root: Path = ROOT) -> Experiment:
+    """The recipe with its overrides and a seed. Raises UserError where it has no evaluation that the metric is of."""
+    written = config.load_file(str(root / expected.config), kind=Experiment)
+    experiment = config.override(written, [*expected.overrides, '--seed', str(seed)], prog=expected.command)
+    evaluation = expected.metric.split('/')[0]
+    if evaluation not in experiment.evals:
+        raise UserError(
+            f'{expected.config}: has no evaluation for {expected.metric}{nearest(evaluation, experiment.evals)}'
+        )
+    return experiment
+
+
+def check_seeds(name: str, expected: Expected, seeds: Sequence[int]) -> None:
+    """Raises UserError for a seed whose score the file can't hold."""
+    for seed in seeds:
+        if seed not in expected.seeds:
+            raise UserError(f'--write: seed {seed} is not one of the seeds {list(expected.seeds)} of {name}')
+
+
+def write(name: str, scores: Mapping[int, float], *, root: Path = ROOT) -> None:
+    """Stores measured scores in the file; those of other seeds stay. Raises UserError for a seed that it has not."""
+    expected, path = read(name, root=root), _path(name, root)
+    check_seeds(name, expected, list(scores))
+    results = {int(seed): score for seed, score in (expected.results or {}).items()} | dict(scores)
+    write_json(path, json.loads(path.read_text()) | {'results': {str(seed): results[seed] for seed in sorted(results)}})
+
+
+def _path(name: str, root: Path) -> Path:
+    return root / 'configs' / 'expected' / f'{name}.json'

@@ -1,0 +1,59 @@
+"""The real configs: every one survives JSON, every fusion design swaps in by its name."""
+
+import dataclasses
+import importlib
+import json
+import pkgutil
+from pathlib import Path
+
+import flax.linen as nn
+import pytest
+
+from mmjax import config
+from mmjax.config import swaps
+from mmjax.config.tree import to_tree
+from mmjax.experiment import Experiment
+
+ROOT = Path(__file__).parents[2]
+PRESETS = sorted(path.name for path in (ROOT / 'configs').glob('*.py') if not path.name.startswith('_'))
+DESIGNS = ['early', 'late', 'concat', 'bottleneck', 'coattention', 'isolated']
+
+
+def preset(name: str) -> Experiment:
+    return config.load_file(str(ROOT / 'configs' / name), kind=Experiment)
+
+
+@pytest.mark.parametrize('name', PRESETS)
+def test_every_preset_survives_json(name):
+    experiment = preset(name)
+    loaded = config.load(json.loads(json.dumps(config.dump(experiment))))
+    assert loaded == experiment
+    assert config.override(experiment, []) == experiment
+    assert config.config_hash(loaded) == config.config_hash(experiment)
+
+
+@pytest.mark.parametrize('name', DESIGNS)
+def test_every_fusion_design_swaps_into_a_preset_by_name(name):
+    experiment = preset('easy_vqa.py')
+    swapped = config.override(experiment, [f'model.fusion={name}'])
+    assert type(swapped.model.fusion).__module__ == f'mmjax.fusion.{name}'
+    assert dataclasses.replace(swapped, model=experiment.model) == experiment
+    assert config.load(config.dump(swapped)) == swapped
+
+
+def test_no_module_of_ours_has_a_module_as_class_level_default():
+    """Linen modules are mutable, so such a default would be one instance shared by all."""
+    for package in ('nn', 'encoders', 'fusion', 'decoders'):
+        for module in pkgutil.iter_modules([str(ROOT / 'mmjax' / package)]):
+            importlib.import_module(f'mmjax.{package}.{module.name}')
+    ours = [cls for cls in nn.Module.__subclasses__() if cls.__module__.startswith('mmjax.')]
+    while ours:
+        cls = ours.pop()
+        ours += cls.__subclasses__()
+        for item in dataclasses.fields(cls):
+            assert not isinstance(item.default, nn.Module), f'{cls.__name__}.{item.name}: use field(default_factory=…)'
+
+
+def test_there_is_a_name_for_every_design():
+    spot = swaps.find(to_tree(preset('easy_vqa.py'), annotation=Experiment), 'model.fusion')
+    assert {swaps.snake_case(cls.__name__) for cls in swaps.choices(spot)} >= set(DESIGNS)

@@ -1,0 +1,116 @@
+"""`scripts/check`, with a training that takes no time: what it trains, counts, prints, writes and answers."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mmjax.train import check
+from tests.train.test_expected import put
+
+SCORES = {0: 0.93, 1: 0.95, 5: 0.2}
+
+
+@pytest.fixture
+def trained(tmp_path, monkeypatch) -> list[tuple[str, int, int]]:
+    """A recipe in `tmp_path`, which is also the working directory; returns the list of trainings (run, seed, steps)."""
+    (tmp_path / 'recipe.py').write_text('from configs.easy_vqa import experiment\n')
+    done: list[tuple[str, int, int]] = []
+
+    def train(experiment, *, workdir, config_file):
+        assert Path(config_file).name == 'recipe.py'
+        results = Path(workdir, 'results.json')
+        if not results.exists():
+            done.append((workdir, experiment.seed, experiment.steps))
+            results.parent.mkdir(parents=True)
+            results.write_text(json.dumps({'test/accuracy': SCORES[experiment.seed], 'test/loss': 0.1}))
+        return json.loads(results.read_text())
+
+    monkeypatch.setattr('mmjax.train.run.train', train)
+    monkeypatch.chdir(tmp_path)
+    return done
+
+
+def answer(root: Path, *argv: str, capsys) -> tuple[int, str]:
+    """The exit code and what was printed, for a repository at `root`."""
+    code = check.main(argv, root=root)
+    printed = capsys.readouterr()
+    return code, printed.out + printed.err
+
+
+def test_trains_each_seed_once_with_the_overrides(tmp_path, trained, capsys):
+    put(tmp_path, overrides=['steps=7', 'model.fusion=late'], floor={'chance': 0.5})
+    code, said = answer(tmp_path, 'good', capsys=capsys)
+    assert trained == [('runs/check/good-0', 0, 7), ('runs/check/good-1', 1, 7)]
+    assert (
+        code == 0 and 'PASS (mean at least 0.9)' in said and '0.9300' in said and '0.9400' in said and '0.5000' in said
+    )
+    code, said = answer(tmp_path, 'good', capsys=capsys)
+    assert code == 0 and len(trained) == 2 and said.count('which was there') == 2
+
+
+@pytest.mark.parametrize(
+    ('bounds', 'missed'),
+    [
+        ({'threshold': 0.945}, 'the mean 0.9400 is below 0.945'),
+        ({'threshold': 0.9, 'each': 0.94}, 'seed 0: 0.9300 is below 0.94'),
+        ({'threshold': None, 'at_most': 0.94}, 'seed 1: 0.9500 is above 0.94'),
+    ],
+)
+def test_a_missed_bound_is_told_and_exits_with_1(tmp_path, trained, capsys, bounds, missed):
+    put(tmp_path, **bounds)
+    code, said = answer(tmp_path, 'good', capsys=capsys)
+    assert code == 1 and 'FAIL' in said and missed in said
+
+
+def test_seeds_json_and_write(tmp_path, trained, capsys):
+    path = put(tmp_path)
+    code, _ = answer(tmp_path, '--all', '--seeds', '1', '--write', '--json', 'flat.json', capsys=capsys)
+    assert code == 0 and [seed for _, seed, _ in trained] == [1]
+    assert json.loads(path.read_text())['results'] == {'1': 0.95}
+    assert json.loads(Path('flat.json').read_text()) == {'good/1': 0.95, 'good/mean': 0.95, 'good/passed': True}
+
+
+def test_scores_that_fail_are_written_too(tmp_path, trained, capsys):
+    path = put(tmp_path, seeds=[5])
+    assert answer(tmp_path, 'good', '--write', capsys=capsys)[0] == 1
+    assert json.loads(path.read_text())['results'] == {'5': 0.2}
+
+
+@pytest.mark.parametrize(
+    ('argv', 'message'),
+    [
+        ((), 'name a recipe (good), or --all'),
+        (('god',), "did you mean 'good'?"),
+        (('good', 'god'), "did you mean 'good'?"),
+        (('good', '--wirte'), "unknown argument '--wirte'; did you mean '--write'?"),
+        (('good', '--seeds', 'x'), "invalid int value: 'x'"),
+        (('good', '--seeds', '-1'), 'seed'),
+        (('good', '--seeds', '5', '--write'), '--write: seed 5 is not one of the seeds [0, 1]'),
+        (('good', '--json', 'no/such/place.json'), '--json no/such/place.json: No such file or directory'),
+    ],
+)
+def test_bad_arguments_exit_with_2_before_anything_is_trained(tmp_path, trained, capsys, argv, message):
+    put(tmp_path)
+    code, said = answer(tmp_path, *argv, capsys=capsys)
+    assert (code, trained) == (2, []) and message in said and len(said.splitlines()) <= 2
+
+
+@pytest.mark.parametrize(
+    ('fields', 'message'),
+    [
+        ({'metric': 'tset/accuracy'}, "no evaluation for tset/accuracy; did you mean 'test'?"),
+        ({'config': 'recipes.py'}, 'no such config file'),
+        ({'overrides': ['stpes=3']}, "did you mean 'steps'?"),
+    ],
+)
+def test_an_expectation_that_does_not_fit_its_recipe(tmp_path, trained, capsys, fields, message):
+    put(tmp_path, **fields)
+    code, said = answer(tmp_path, 'good', capsys=capsys)
+    assert (code, trained) == (2, []) and message in said
+
+
+def test_a_metric_that_the_results_lack_is_named(tmp_path, trained, capsys):
+    put(tmp_path, metric='test/accurracy')
+    code, said = answer(tmp_path, 'good', capsys=capsys)
+    assert code == 2 and "have no test/accurracy; did you mean 'test/accuracy'?" in said

@@ -1,0 +1,114 @@
+"""The train step: the same numbers on any mesh and in any number of parts."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmjax.data import train_batches
+from mmjax.objectives.cross_entropy import CrossEntropy
+from mmjax.sharding import MeshShape, place_batch
+from mmjax.train.state import abstract_state, create_state
+from mmjax.train.step import cast, train_step
+from tests.train import toy
+
+STEPS = 4
+
+
+@functools.cache
+def batches():
+    stream = train_batches(toy.experiment().data, batch_size=16, seed=0)
+    return [next(stream) for _ in range(STEPS)]
+
+
+def run(experiment, *, mesh_shape=None, devices=1):
+    """Losses and last state of STEPS steps."""
+    mesh = (mesh_shape or MeshShape(data=1)).build(jax.devices()[:devices])
+    shardings = jax.tree.map(lambda x: x.sharding, abstract_state(experiment, batches()[0], mesh))
+    step = jax.jit(functools.partial(train_step, experiment=experiment))
+    rows = []
+    with jax.set_mesh(mesh):
+        state = jax.jit(functools.partial(create_state, experiment, batches()[0]), out_shardings=shardings)()
+        for batch in batches():
+            state, metrics = step(state, place_batch(batch, mesh))
+            rows.append({name: float(value) for name, value in metrics.items()})
+    return rows, state
+
+
+@functools.cache
+def reference():
+    return run(toy.experiment())
+
+
+@pytest.mark.parametrize('shape', [{'data': 8}, {'data': 2, 'fsdp': 4}, {'fsdp': 4, 'tensor': 2}, {'data': 2, 'fsdp': 2, 'tensor': 2}])
+def test_every_mesh_gives_the_losses_of_one_device(shape):
+    """With dropout and modality dropout on: draws do not depend on the mesh either."""
+    shape = MeshShape(**({'data': 1} | shape))
+    rows, state = run(toy.experiment(), mesh_shape=shape, devices=8)
+    for row, expected in zip(rows, reference()[0], strict=True):
+        assert row.keys() == expected.keys()
+        np.testing.assert_allclose(row['loss'], expected['loss'], rtol=1e-5)
+        np.testing.assert_allclose(row['grad_norm'], expected['grad_norm'], rtol=1e-4)
+    kernel = state.params['fusion']['stack']['layers']['feed_forward']['up']['kernel']
+    assert kernel.addressable_shards[0].data.size * shape.fsdp * shape.tensor == kernel.size
+    moments = [x for x in jax.tree.leaves(state.opt_state) if x.shape == kernel.shape]
+    assert moments and all(x.sharding.is_equivalent_to(kernel.sharding, kernel.ndim) for x in moments)
+
+
+def without_dropout(**changes):
+    return toy.experiment(model=toy.model(dropout=0.0), **changes)
+
+
+@pytest.mark.parametrize('devices', [1, 4])
+def test_accumulation_gives_the_gradient_of_the_whole_batch(devices):
+    plain, _ = run(without_dropout())
+    optim = dataclasses.replace(toy.experiment().optim, accumulate=4)
+    parts, _ = run(without_dropout(optim=optim), mesh_shape=MeshShape(), devices=devices)
+    for row, expected in zip(parts, plain, strict=True):
+        for name in expected:
+            np.testing.assert_allclose(row[name], expected[name], rtol=2e-5, atol=1e-6, err_msg=name)
+
+
+def test_a_row_of_weight_zero_changes_nothing():
+    experiment = without_dropout()
+    state = create_state(experiment, batches()[0])
+    step = jax.jit(functools.partial(train_step, experiment=experiment))
+    weight = np.ones(16, np.float32)
+    weight[10:] = 0
+    batch = batches()[0] | {'weight': weight}
+    noise = batch | {'image': np.where((weight > 0)[:, None, None, None], batch['image'], 255).astype(np.uint8)}
+    a, b = step(state, batch)[1], step(state, noise)[1]
+    assert {k: float(v) for k, v in a.items()} == {k: float(v) for k, v in b.items()}
+    logits = experiment.model.apply({'params': state.params}, {k: v[:10] for k, v in batch.items()}, train=False)
+    losses = CrossEntropy()(logits, {k: v[:10] for k, v in batch.items()})
+    np.testing.assert_allclose(a['loss'], losses.mean(), rtol=1e-5)
+
+
+def test_bfloat16_computes_in_bfloat16_and_keeps_float32_masters():
+    rows, state = run(toy.experiment(precision='bfloat16'))
+    assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(state.params))
+    for row, expected in zip(rows, reference()[0], strict=True):
+        assert row['loss'] != expected['loss']
+        np.testing.assert_allclose(row['loss'], expected['loss'], rtol=0.03)
+    assert cast({'a': jnp.ones(2), 'b': jnp.ones(2, int)}, 'bfloat16')['a'].dtype == jnp.bfloat16
+
+
+def test_moving_average_follows_its_recursion():
+    experiment = toy.experiment()
+    state = create_state(experiment, batches()[0])
+    expected = state.ema['fusion']['type_image']
+    step = jax.jit(functools.partial(train_step, experiment=experiment))
+    for batch in batches()[:2]:
+        state, _ = step(state, batch)
+        expected = 0.9 * expected + 0.1 * state.params['fusion']['type_image']
+    np.testing.assert_allclose(state.evaluated['fusion']['type_image'], expected, rtol=1e-5)
+
+
+def test_metrics_name_every_objective_and_modality():
+    rows, _ = reference()
+    assert {'loss', 'loss/answer', 'grad_norm', 'grad_norm/image', 'grad_norm/text', 'grad_norm/fusion', 'learning_rate'} <= rows[0].keys()
+    parts = [rows[0][f'grad_norm/{name}'] for name in ('image', 'text', 'fusion', 'decoders_answer')]
+    np.testing.assert_allclose(np.linalg.norm(parts), rows[0]['grad_norm'], rtol=1e-5)

@@ -1,0 +1,85 @@
+"""A run that takes seconds: a bright or dark image and a word; the answer is their exclusive or."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmjax.data import Data, DropModality, Example, Image, Reader, Source, Words
+from mmjax.decoders.classification import LogitSum
+from mmjax.encoders.image import PatchEncoder
+from mmjax.encoders.text import TokenEncoder
+from mmjax.evals.accuracy import Accuracy
+from mmjax.experiment import Checkpoint, Evaluation, Experiment, Log
+from mmjax.fusion.early import Early
+from mmjax.model import Model
+from mmjax.nn.attention import Attention
+from mmjax.nn.block import Block
+from mmjax.objectives.cross_entropy import CrossEntropy
+from mmjax.optim import AdamW, WarmupConstant
+
+WORDS = Words(key='text', vocabulary=('same', 'other'), length=3)
+
+
+@dataclass(frozen=True)
+class Toy(Source):
+    rows: int = 100
+
+    def open(self) -> Reader:
+        return ToyReader(self.rows)
+
+
+class ToyReader(Reader):
+    labels = {'answer': ('no', 'yes')}
+    fingerprint = 'toy'
+
+    def __init__(self, rows: int):
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def read(self, rows: Sequence[int]) -> list[Example]:
+        return [self.example(row) for row in rows]
+
+    @staticmethod
+    def example(row: int) -> Example:
+        rng = np.random.default_rng(row)
+        bright, other = rng.integers(2, size=2).tolist()
+        image = rng.integers(0, 100, (8, 8, 3)).astype(np.uint8) + np.uint8(150 * bright)
+        return {'image': image, 'text': ('same', 'other')[other], 'answer': np.int32(bright ^ other)}
+
+
+def model(*, dropout: float = 0.1, classes: int = 2) -> Model:
+    def block() -> Block:
+        return Block(attention=Attention(heads=2), dropout=dropout)
+
+    return Model(
+        encoders={
+            'image': PatchEncoder(width=16, patch=4, depth=1, block=block()),
+            'text': TokenEncoder(vocabulary=WORDS.size, width=16, depth=1, block=block()),
+        },
+        fusion=Early(depth=2, block=block()),
+        decoders={'answer': LogitSum(classes=classes)},
+    )
+
+
+def experiment(**changes) -> Experiment:
+    settings = {
+        'name': 'toy',
+        'model': model(),
+        'data': data(random=True),
+        'objectives': {'answer': CrossEntropy()},
+        'evals': {'test': Evaluation(data(rows=21), Accuracy(), references={'chance': 0.5})},
+        'optim': AdamW(schedule=WarmupConstant(peak=3e-3, warmup=5), ema=0.9, decay=0.01),
+        'steps': 12,
+        'batch_size': 16,
+        'checkpoint': Checkpoint(every=4, keep=2),
+        'log': Log(every=1, tensorboard=False),
+    }
+    return Experiment(**(settings | changes))
+
+
+def data(*, rows: int = 100, random: bool = False) -> Data:
+    drop = (DropModality({'image': 0.1, 'text': 0.1}),) if random else ()
+    return Data(Toy(rows), (Image('image', size=8), WORDS, *drop))
