@@ -1,11 +1,12 @@
-"""CNN + bidirectional GRU, pooled and concatenated, MLP, on 28 x 28 images with a text: the articles' second classifier.
+"""CNN + bidirectional GRU, pooled and concatenated, MLP, on 28 x 28 images with a text: the articles' second one.
 
     scripts/mmjax train configs/cnn_bigru_concat.py
 
 Images: Fashion-MNIST. Text: a yes/no question about a group of garments ("is it worn on the feet?", "does it have long
 sleeves?"), drawn so that half of the answers are yes for each question and for each kind of garment: the text does not
-contain the label, and neither input alone beats 50 %. (The articles feed the label itself as text.) At most 100 words, as
-theirs. The set is a system package, `apt-get install dataset-fashion-mnist`, or a directory that $MMJAX_FASHION_MNIST names.
+contain the label, and neither input alone beats 50 %. (The articles feed the label itself as text.) At most 100 words,
+as theirs. The set is a system package, `apt-get install dataset-fashion-mnist`, or a directory named by
+$MMJAX_FASHION_MNIST.
 Expected: configs/expected/cnn_bigru_concat.json.
 """
 

@@ -2,7 +2,7 @@
 
     scripts/mmjax train configs/cnn_lstm_concat.py
 
-The articles resize to 224 x 224 (`--data.transforms.0.size 224`, and the same for each eval); easy-VQA's images have 64.
+The articles resize to 224 x 224 (`--data.transforms.0.size 224`, and the same for each eval); here the images have 64.
 The text is the question. Expected: configs/expected/cnn_lstm_concat.json.
 """
 

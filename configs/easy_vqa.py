@@ -26,8 +26,8 @@ WORDS = Words(
     key='text',
     length=9,
     vocabulary=(
-        'a', 'black', 'blue', 'brown', 'circle', 'color', 'contain', 'does', 'gray', 'green', 'image', 'in', 'is', 'no', 'not',
-        'of', 'present', 'rectangle', 'red', 'shape', 'teal', 'the', 'there', 'triangle', 'what', 'yellow',
+        'a', 'black', 'blue', 'brown', 'circle', 'color', 'contain', 'does', 'gray', 'green', 'image', 'in', 'is',
+        'no', 'not', 'of', 'present', 'rectangle', 'red', 'shape', 'teal', 'the', 'there', 'triangle', 'what', 'yellow',
     ),
 )  # fmt: skip
 

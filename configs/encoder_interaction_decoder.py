@@ -1,10 +1,10 @@
-"""Encoder, interaction, decoder with an output per modality, O_m = h(Y_m): the articles' general formulation, on easy-VQA.
+"""Encoder, interaction, decoder with an output per modality, O_m = h(Y_m): the articles' formulation, on easy-VQA.
 
     scripts/mmjax train configs/encoder_interaction_decoder.py
 
-Z_m = f(X_m): a convolutional and a token encoder. Y_m = g(Z_image, Z_text): co-attention. O_m = h(Y_m): a classifier on the
-image's tokens and one on the question's, both asked for the answer: neither input holds it (the articles' own program feeds
-the label in as the text). After the interaction each stream alone can answer what needs both.
+Z_m = f(X_m): a convolutional and a token encoder. Y_m = g(Z_image, Z_text): co-attention. O_m = h(Y_m): a classifier on
+the image's tokens and one on the question's, both asked for the answer: neither input holds it (the articles' own
+program feeds the label in as the text). After the interaction each stream alone can answer what needs both.
 Expected: configs/expected/encoder_interaction_decoder.json.
 """
 

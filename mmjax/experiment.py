@@ -17,8 +17,8 @@ PRECISIONS = ('float32', 'bfloat16')
 class Evaluation:
     """A split and how it is scored.
 
-    every: steps between evaluations; 0: only once, after the last step, as a test split should be. references: scores to read
-    a metric against, by a short name (chance, what one modality alone reaches, a published model), printed beside it.
+    every: steps between evaluations; 0: only once, after the last step, as a test split should be. references: scores
+    to read a metric against, by a short name (chance, one modality alone, a published model), shown beside it.
     """
 
     data: Data
@@ -48,8 +48,8 @@ class Log:
 class Experiment:
     """A model, what it learns from, what it minimises, how, for how long, and how it is scored.
 
-    objectives, evals: by name; the metrics are called `loss/NAME` and `NAME/METRIC`. batch_size: examples a step, over all
-    devices. precision: of the computation, 'float32' or 'bfloat16'; parameters and optimiser stay float32.
+    objectives, evals: by name; the metrics are called `loss/NAME` and `NAME/METRIC`. batch_size: examples a step, over
+    all devices. precision: of the computation, 'float32' or 'bfloat16'; parameters and optimiser stay float32.
     """
 
     name: str

@@ -38,8 +38,10 @@ class Model(nn.Module):
 
     def _encode(self, name: str, encoder: Encoder, batch: Batch, train: bool) -> Tokens:
         if encoder.needs_input and name not in batch:
-            raise UserError(f"model.encoders.{name}: the batch has no field '{name}'{nearest(name, batch)} (it has "
-                            f'{sorted(batch)}); name it in data.source.fields')
+            raise UserError(
+                f"model.encoders.{name}: the batch has no field '{name}'{nearest(name, batch)} (it has "
+                f'{sorted(batch)}); name it in data.source.fields'
+            )
         tokens = encoder(batch.get(name), self.present(name, batch), train=train)
         return tokens.replace(values=constrain(tokens.values, 'batch', 'length', 'embed'))
 

@@ -25,7 +25,7 @@ class Schedule:
 
 @dataclasses.dataclass(frozen=True)
 class WarmupCosine(Schedule):
-    """Linear from 0 to `peak` over `warmup` steps, then a cosine that ends at `end` (Loshchilov & Hutter 2017, eq. 5)."""
+    """Linear from 0 to `peak` over `warmup` steps, then a cosine down to `end` (Loshchilov & Hutter 2017, eq. 5)."""
 
     peak: float = 1e-3
     warmup: int = 100
@@ -33,7 +33,9 @@ class WarmupCosine(Schedule):
 
     def build(self, steps: int) -> Callable[[Any], Any]:
         if self.warmup >= steps:
-            raise UserError(f'optim.schedule.warmup: {self.warmup} steps of warm-up do not fit into a run of {steps} steps')
+            raise UserError(
+                f'optim.schedule.warmup: {self.warmup} steps of warm-up do not fit into a run of {steps} steps'
+            )
         return optax.warmup_cosine_decay_schedule(0.0, self.peak, self.warmup, steps, self.end)
 
 
@@ -57,9 +59,9 @@ class AdamW:
     """AdamW (Loshchilov & Hutter 2019, algorithm 2) after clipping by the global norm.
 
     decay: weight decay, times the learning rate, on parameters whose name is in `decayed`: matrices, not biases, norms,
-    embeddings, positions. clip: largest global norm of the gradient; 0: no clipping. ema: decay of the moving average of
-    the parameters that is evaluated; 0: none. accumulate: into how many parts the batch is cut, one after the other, to
-    save memory; the gradient is that of the whole batch.
+    embeddings, positions. clip: largest global norm of the gradient; 0: no clipping. ema: decay of the moving average
+    of the parameters that is evaluated; 0: none. accumulate: into how many parts the batch is cut, one after the other,
+    to save memory; the gradient is that of the whole batch.
     """
 
     schedule: Schedule = dataclasses.field(default_factory=WarmupCosine)

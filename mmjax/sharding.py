@@ -1,6 +1,6 @@
 """Where arrays live: the mesh, ONE table from logical axes to mesh axes, and placement of parameters and batches.
 
-Modules name logical axes only. A parameter gets its axes by `nn.with_logical_partitioning`, an activation by `constrain`.
+Modules name logical axes only: a parameter by `nn.with_logical_partitioning`, an activation by `constrain`.
 """
 
 import dataclasses
@@ -47,7 +47,7 @@ class MeshShape:
     fsdp: int = 1
     tensor: int = 1
 
-    def build(self, devices: Sequence[jax.Device] | None = None) -> jax.sharding.Mesh:
+    def build(self, devices: Sequence[Any] | None = None) -> jax.sharding.Mesh:
         """Returns the mesh of the given devices (default: all).
 
         Raises:
@@ -59,8 +59,10 @@ class MeshShape:
             raise UserError(f'mesh: {self} has more than one -1 or a size below 1; give every axis but one its size')
         known = math.prod(size for size in sizes if size != -1)
         if len(devices) % known or (-1 not in sizes and known != len(devices)):
-            raise UserError(f'mesh: the axes {dict(zip(MESH_AXES, sizes, strict=True))} need {known} devices (or a multiple '
-                            f'of it where one is -1), but there are {len(devices)}')
+            raise UserError(
+                f'mesh: the axes {dict(zip(MESH_AXES, sizes, strict=True))} need {known} devices (or a multiple '
+                f'of it where one is -1), but there are {len(devices)}'
+            )
         sizes = [len(devices) // known if size == -1 else size for size in sizes]
         return jax.make_mesh(sizes, MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES), devices=devices)
 
@@ -74,11 +76,15 @@ def partition_spec(axes: Sequence[str | None], *, parameter: bool) -> PartitionS
     spec, taken = [], {}
     for axis in axes:
         if axis is not None and axis not in TABLE:
-            raise ValueError(f"unknown logical axis '{axis}'{nearest(axis, TABLE)} (sharding.TABLE has {sorted(TABLE)})")
+            raise ValueError(
+                f"unknown logical axis '{axis}'{nearest(axis, TABLE)} (sharding.TABLE has {sorted(TABLE)})"
+            )
         mesh_axes = () if axis is None else TABLE[axis][0 if parameter else 1]
         for mesh_axis in mesh_axes:
             if mesh_axis in taken:
-                raise ValueError(f"logical axes '{taken[mesh_axis]}' and '{axis}' of one array are both on '{mesh_axis}'")
+                raise ValueError(
+                    f"logical axes '{taken[mesh_axis]}' and '{axis}' of one array are both on '{mesh_axis}'"
+                )
             taken[mesh_axis] = axis
         spec.append(mesh_axes or None)
     return PartitionSpec(*spec)
@@ -89,8 +95,10 @@ def _check_divides(shape: Sequence[int], axes: Sequence[str | None], spec: Parti
         mesh_axes = (mesh_axes,) if isinstance(mesh_axes, str) else mesh_axes or ()
         parts = math.prod(mesh.shape[mesh_axis] for mesh_axis in mesh_axes)
         if size % parts:
-            raise UserError(f"{what}: logical axis '{axis}' has size {size}, which does not divide by the {parts} devices of "
-                            f'mesh axes {mesh_axes}')
+            raise UserError(
+                f"{what}: logical axis '{axis}' has size {size}, which does not divide by the {parts} devices of "
+                f'mesh axes {mesh_axes}'
+            )
 
 
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
@@ -132,8 +140,10 @@ def check_batch(batch_size: int, mesh: jax.sharding.Mesh, *, accumulate: int = 1
     """Raises UserError where a batch cannot be cut into equal parts for the mesh and the accumulation steps."""
     parts = batch_parts(mesh) * accumulate
     if batch_size % parts:
-        raise UserError(f'batch_size: {batch_size} does not divide by {parts} (data {mesh.shape["data"]} x fsdp '
-                        f'{mesh.shape["fsdp"]} devices x {accumulate} accumulation steps); use a multiple of {parts}')
+        raise UserError(
+            f'batch_size: {batch_size} does not divide by {parts} (data {mesh.shape["data"]} x fsdp '
+            f'{mesh.shape["fsdp"]} devices x {accumulate} accumulation steps); use a multiple of {parts}'
+        )
 
 
 def place_batch(batch: Mapping[str, np.ndarray], mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:

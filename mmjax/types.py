@@ -12,8 +12,8 @@
 | l      | layers of a stack               | `layers`     |
 | y x p q | rows and columns of a grid, of a patch | -      |
 
-A batch is a flat dict of arrays of static shape. A modality `m` is the key `m`; `m/present` [b] says in which examples it
-exists (without it, in all). `weight` [b] is 0 for a row that only fills the batch up. Text ids: 0 is padding.
+A batch is a flat dict of arrays of static shape. A modality `m` is the key `m`; `m/present` [b] says in which examples
+it exists (without it, in all). `weight` [b] is 0 for a row that only fills the batch up. Text ids: 0 is padding.
 """
 
 from collections.abc import Mapping
@@ -34,8 +34,8 @@ Outputs = Mapping[str, Array]
 class Tokens:
     """Tokens travel with their mask.
 
-    `segments` isolates examples that share a row. `causal` is 0 where a token joins its neighbour's block and 1 where it
-    starts one; a query may read a key if and only if both are real, their segments agree and
+    `segments` isolates examples that share a row. `causal` is 0 where a token joins its neighbour's block and 1 where
+    it starts one; a query may read a key if and only if both are real, their segments agree and
     `cumsum(causal)[key] <= cumsum(causal)[query]`:
 
         0 0 0 0 0 0   bidirectional
@@ -68,11 +68,11 @@ class Fused:
     Where `shared` is given it holds the design's answer and decoders read it; else they read the streams.
     """
 
-    streams: dict[str, Tokens]
+    streams: Mapping[str, Tokens]
     shared: Tokens | None = None
     aux: dict[str, Array] = struct.field(default_factory=dict)
 
-    def readable(self) -> dict[str, Tokens]:
+    def readable(self) -> Mapping[str, Tokens]:
         """The tokens that a decoder reads where it is not told which."""
         return self.streams if self.shared is None else {'shared': self.shared}
 
@@ -83,7 +83,7 @@ def concatenate(tokens: Mapping[str, Tokens]) -> Tokens:
 
 
 def split(tokens: Tokens, like: Mapping[str, Tokens]) -> dict[str, Tokens]:
-    """Undoes `concatenate`: cuts values into the lengths of `like`; masks, segments and positions are those of `like`."""
+    """Undoes `concatenate`: cuts values into the lengths of `like`, whose masks, segments and positions they get."""
     streams, start = {}, 0
     for name, part in like.items():
         stop = start + part.mask.shape[1]

@@ -28,7 +28,7 @@ def _pytree_dataclass(cls: type, **kwargs: Any) -> type:
 
 
 _struct_dataclass, struct.dataclass = struct.dataclass, _pytree_dataclass
-# Linen clones a bound module with its dicts frozen, which the annotation of no config foresees: only methods are checked.
+# Linen clones a bound module with its dicts frozen, against their annotation: only methods are checked.
 nn.Module.__no_type_check__ = True
 install_import_hook('mmjax', 'beartype.beartype')
 

@@ -72,7 +72,9 @@ def test_decoders_are_given_the_encoders_own_tokens(batch, random_parameters):
     encoded = MODEL.apply(params, batch, method='encode')
     assert set(encoded) == {'image', 'text', 'cls'}
     direct = MODEL.apply(params, encoded, Fused(encoded), method='decode')
-    alone = MODEL.decoders['image'].apply({'params': params['params']['decoders_image']}, encoded, Fused(encoded), train=False)
+    alone = MODEL.decoders['image'].apply(
+        {'params': params['params']['decoders_image']}, encoded, Fused(encoded), train=False
+    )
     np.testing.assert_allclose(direct['image'], alone, atol=1e-6)
 
 

@@ -23,7 +23,9 @@ def warmup_cosine(step, *, peak, warmup, end, steps):
 @given(st.integers(0, 20), st.integers(0, 60))
 def test_warmup_cosine(warmup, step):
     schedule = WarmupCosine(peak=0.3, warmup=warmup, end=0.03).build(60)
-    assert float(schedule(step)) == pytest.approx(warmup_cosine(step, peak=0.3, warmup=warmup, end=0.03, steps=60), abs=1e-6)
+    assert float(schedule(step)) == pytest.approx(
+        warmup_cosine(step, peak=0.3, warmup=warmup, end=0.03, steps=60), abs=1e-6
+    )
 
 
 @given(st.integers(0, 20), st.integers(0, 60))
@@ -83,6 +85,8 @@ def test_adamw_is_that_of_numpy(clip):
 def test_matrices_alone_decay():
     mask = AdamW().decay_mask(PARAMS)
     assert mask == {
-        'dense': {'kernel': True, 'bias': False}, 'norm': {'scale': False}, 'embed': {'embedding': False},
+        'dense': {'kernel': True, 'bias': False},
+        'norm': {'scale': False},
+        'embed': {'embedding': False},
     }
     assert AdamW(decayed=('kernel', 'embedding')).decay_mask(PARAMS)['embed']['embedding']

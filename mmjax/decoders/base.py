@@ -21,7 +21,7 @@ class Decoder(nn.Module):
         """encoded: the encoders' own tokens, before fusion."""
         raise NotImplementedError
 
-    def read(self, fused: Fused) -> dict[str, Tokens]:
+    def read(self, fused: Fused) -> Mapping[str, Tokens]:
         """The tokens that this decoder reads, by name.
 
         Raises:

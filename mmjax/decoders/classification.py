@@ -1,5 +1,6 @@
 """Logits over classes, by four read-outs. Logits are float32 whatever the compute dtype."""
 
+from collections.abc import Mapping
 from dataclasses import field
 
 import flax.linen as nn
@@ -12,6 +13,7 @@ from mmjax.errors import UserError
 from mmjax.nn.attention import Attention
 from mmjax.nn.dense import Dense
 from mmjax.nn.norm import LayerNorm, Norm
+from mmjax.nn.parameter import parameter
 from mmjax.types import Fused, Tokens, concatenate, masked_mean
 
 
@@ -29,20 +31,20 @@ class Classifier(Decoder):
 
 
 class MaskedMean(Classifier):
-    """Linear on the mean of all real tokens (global average pooling); with one stream, that modality's own output O_m."""
+    """Linear on the mean of all real tokens; with one stream, that modality's own output O_m."""
 
     @nn.compact
-    def __call__(self, encoded: dict[str, Tokens], fused: Fused, *, train: bool) -> Float[Array, 'b c']:
+    def __call__(self, encoded: Mapping[str, Tokens], fused: Fused, *, train: bool) -> Float[Array, 'b c']:
         return self._logits(masked_mean(self._normed(concatenate(self.read(fused)))))
 
 
 class ClassToken(Classifier):
-    """Linear on the first token of one stream, by default of a modality `cls` of learned tokens (Devlin et al. 2019)."""
+    """Linear on the first token of one stream, by default of learned tokens `cls` (Devlin et al. 2019)."""
 
     streams: tuple[str, ...] = ('cls',)
 
     @nn.compact
-    def __call__(self, encoded: dict[str, Tokens], fused: Fused, *, train: bool) -> Float[Array, 'b c']:
+    def __call__(self, encoded: Mapping[str, Tokens], fused: Fused, *, train: bool) -> Float[Array, 'b c']:
         if len(self.streams) != 1:
             raise UserError(f'class_token: reads one stream, got {self.streams}')
         tokens = self._normed(self.read(fused)[self.streams[0]])
@@ -55,12 +57,11 @@ class AttentionPool(Classifier):
     attention: Attention = field(default_factory=Attention)
 
     @nn.compact
-    def __call__(self, encoded: dict[str, Tokens], fused: Fused, *, train: bool) -> Float[Array, 'b c']:
+    def __call__(self, encoded: Mapping[str, Tokens], fused: Fused, *, train: bool) -> Float[Array, 'b c']:
         tokens = self._normed(concatenate(self.read(fused)))
         # The query stands beside every example and reads whatever is real: segments and causality end at the read-out.
         tokens = Tokens.of(tokens.values, tokens.mask)
-        init = nn.with_logical_partitioning(nn.initializers.normal(0.02), ('embed',))
-        seed = self.param('query', init, tokens.values.shape[-1:]).astype(tokens.values.dtype)
+        seed = parameter(self, 'query', tokens.values.shape[-1:], ('embed',)).astype(tokens.values.dtype)
         b = tokens.mask.shape[0]
         query = Tokens.of(repeat(seed, 'd -> b 1 d', b=b), jnp.ones((b, 1), bool))
         return self._logits(self.attention.copy(name='attend')(query, tokens)[:, 0])
@@ -74,7 +75,7 @@ class LogitSum(Classifier):
     """
 
     @nn.compact
-    def __call__(self, encoded: dict[str, Tokens], fused: Fused, *, train: bool) -> Float[Array, 'b c']:
+    def __call__(self, encoded: Mapping[str, Tokens], fused: Fused, *, train: bool) -> Float[Array, 'b c']:
         logits = [
             self._logits(masked_mean(self._normed(tokens, f'norm_{name}')), f'logits_{name}') * tokens.present[:, None]
             for name, tokens in sorted(self.read(fused).items())

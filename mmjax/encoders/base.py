@@ -1,6 +1,6 @@
 """What every encoder is."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import flax.linen as nn
 from jaxtyping import Array, Bool
@@ -16,6 +16,9 @@ class Encoder(nn.Module):
 
     needs_input: ClassVar[bool] = True
 
-    def __call__(self, x: Array, present: Bool[Array, 'b'], *, train: bool) -> Tokens:
-        """x: the modality's array of the batch. Rows where `present` is False give tokens that are all masked."""
+    def __call__(self, x: Any, present: Bool[Array, 'b'], *, train: bool) -> Tokens:
+        """x: the modality's array of the batch; None where `needs_input` is False.
+
+        Rows where `present` is False give tokens that are all masked.
+        """
         raise NotImplementedError

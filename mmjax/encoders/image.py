@@ -23,7 +23,7 @@ def to_float(pixels: UInt8[Array, '...'] | Float[Array, '...']) -> Float[Array, 
 
 
 class PatchEncoder(Encoder):
-    """Vision transformer without its class token. Dosovitskiy et al. 2021, eq. 1–3.
+    """Vision transformer without its class token. Dosovitskiy et al. 2021, eq. 1-3.
 
     width: of a token. patch: side of a patch in pixels. depth, block: the transformer after the projection (0: only the
     projection, as in ViLT).
@@ -41,7 +41,9 @@ class PatchEncoder(Encoder):
     def __call__(self, x: Array, present: Bool[Array, 'b'], *, train: bool) -> Tokens:
         _, height, width, _ = x.shape
         if height % self.patch or width % self.patch:
-            raise UserError(f'image encoder: an image of {height}x{width} pixels is not made of patches of {self.patch}')
+            raise UserError(
+                f'image encoder: an image of {height}x{width} pixels is not made of patches of {self.patch}'
+            )
         project = Dense((self.width,), ('patch', 'embed'), name='patches')
         pixels = rearrange(x, 'b (y p) (x q) c -> b (y x) (p q c)', p=self.patch, q=self.patch)
         values = project(to_float(pixels))

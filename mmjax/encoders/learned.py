@@ -8,6 +8,7 @@ from einops import repeat
 from jaxtyping import Array, Bool
 
 from mmjax.encoders.base import Encoder
+from mmjax.nn.parameter import parameter
 from mmjax.types import Tokens
 
 
@@ -21,7 +22,6 @@ class LearnedTokens(Encoder):
 
     @nn.compact
     def __call__(self, x: Array | None, present: Bool[Array, 'b'], *, train: bool) -> Tokens:
-        init = nn.with_logical_partitioning(nn.initializers.normal(0.02), ('positions', 'embed'))
-        values = self.param('embedding', init, (self.length, self.width))
+        values = parameter(self, 'embedding', (self.length, self.width), ('positions', 'embed'))
         b = present.shape[0]
         return Tokens.of(repeat(values, 'n d -> b n d', b=b), jnp.ones((b, self.length), bool))

@@ -8,6 +8,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mmjax.encoders.base import Encoder
 from mmjax.nn.block import Block, Stack
+from mmjax.nn.parameter import parameter
 from mmjax.nn.positions import Learned, Positions
 from mmjax.nn.recurrent import Recurrent
 from mmjax.types import PAD_ID, Tokens
@@ -21,8 +22,8 @@ class Embedding(nn.Module):
 
     @nn.compact
     def __call__(self, ids: Int[Array, 'b n']) -> Float[Array, 'b n d']:
-        init = nn.with_logical_partitioning(nn.initializers.normal(0.02), ('vocab', 'embed'))
-        return jnp.take(self.param('embedding', init, (self.vocabulary, self.width)), ids, axis=0)
+        table = parameter(self, 'embedding', (self.vocabulary, self.width), ('vocab', 'embed'))
+        return jnp.take(table, ids, axis=0)
 
 
 class TokenEncoder(Encoder):
@@ -47,8 +48,8 @@ class TokenEncoder(Encoder):
 class RecurrentEncoder(Encoder):
     """Embedding and a recurrent network; its state after each word is a token.
 
-    cell: 'lstm' (Hochreiter & Schmidhuber 1997) or 'gru' (Cho et al. 2014). bidirectional: half the width reads forwards,
-    half backwards (Schuster & Paliwal 1997).
+    cell: 'lstm' (Hochreiter & Schmidhuber 1997) or 'gru' (Cho et al. 2014). bidirectional: half the width reads
+    forwards, half backwards (Schuster & Paliwal 1997).
     """
 
     vocabulary: int

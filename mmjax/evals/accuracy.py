@@ -14,8 +14,8 @@ from mmjax.evals.base import Columns, Evaluator
 class Accuracy(Evaluator):
     """Share of examples whose largest logit is the target's, and the mean cross-entropy in nats.
 
-    output: name of the logits [b c]; target: field of the class ids [b]; by: a field of class ids by which the accuracy is
-    also given apart ('' for none), as `accuracy/NAME`.
+    output: name of the logits [b c]; target: field of the class ids [b]; by: a field of class ids by which the accuracy
+    is also given apart ('' for none), as `accuracy/NAME`.
     """
 
     output: str = 'answer'
@@ -25,7 +25,9 @@ class Accuracy(Evaluator):
     def predictions(self, outputs: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]) -> Columns:
         field = 'field of the data'
         for name, where, there in (
-            (self.output, 'output of the model', outputs), (self.target, field, batch), (self.by, field, batch)
+            (self.output, 'output of the model', outputs),
+            (self.target, field, batch),
+            (self.by, field, batch),
         ):
             if name and name not in there:
                 raise UserError(f"accuracy: no {where} '{name}'{nearest(name, there)} (there are {sorted(there)})")

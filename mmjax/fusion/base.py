@@ -17,8 +17,8 @@ Flow = dict[tuple[str, str], int]
 class Fusion(nn.Module):
     """Lets the tokens of all modalities read one another. Contract (tests/fusion/test_contract.py):
 
-    padded tokens, absent modalities and the dict's order change nothing; examples do not see one another; what reads what
-    is what `flow` says. `entry_norm` normalises each modality on entry, so that none starves another by its scale.
+    padded tokens, absent modalities and the dict's order change nothing; examples do not see one another; what reads
+    what is what `flow` says. `entry_norm` normalises each modality on entry, so that none starves another by its scale.
     """
 
     entry_norm: Norm = field(default_factory=LayerNorm)
@@ -40,7 +40,9 @@ class Fusion(nn.Module):
             raise UserError('fusion: the model has no encoder; give it at least one')
         widths = {name: x.values.shape[-1] for name, x in mods.items()}
         if len(set(widths.values())) > 1:
-            raise UserError(f'fusion: the encoders give tokens of different widths, {widths}; set their `width` to one value')
+            raise UserError(
+                f'fusion: the encoders give tokens of different widths, {widths}; set their `width` to one value'
+            )
         return {
             name: mods[name].replace(values=self.entry_norm.copy(name=f'norm_{name}')(mods[name].values))
             for name in sorted(mods)

@@ -12,13 +12,15 @@ from mmjax.errors import UserError
 from mmjax.fusion.base import Flow, Fusion, everyone
 from mmjax.fusion.late import Towers
 from mmjax.nn.block import Block, repeat
+from mmjax.nn.parameter import parameter
 from mmjax.types import Fused, Tokens, concatenate, split
 
 
 class Bottleneck(Fusion):
-    """MBT (Nagrani et al. 2021, eq. 8–9): in each layer from `fusion_layer` on, every modality reads and rewrites its own
-    copy of `num_tokens` tokens, z; the next z is the mean of the copies of the modalities that are present (all copies are
-    made from the same z: the order of the modalities does not matter). Reference: scenic `projects/mbt/model.py`.
+    """MBT (Nagrani et al. 2021, eq. 8-9): in each layer from `fusion_layer` on, every modality reads and rewrites its
+    own copy of `num_tokens` tokens, z; the next z is the mean of the copies of the modalities that are present (all
+    copies are made from the same z: the order of the modalities does not matter). Reference: scenic
+    `projects/mbt/model.py`.
 
     So a modality reads another one layer after that one has written: what flows, flows through z.
     """
@@ -34,10 +36,12 @@ class Bottleneck(Fusion):
     def __call__(self, mods: Mapping[str, Tokens], *, train: bool) -> Fused:
         if not 0 <= self.fusion_layer <= self.depth:
             raise UserError(f'fusion_layer: {self.fusion_layer} is not one of the layers 0..{self.depth}')
-        mods = Towers(self.fusion_layer, self.block, self.remat, self.unroll, name='towers')(self.enter(mods), train=train)
+        mods = Towers(self.fusion_layer, self.block, self.remat, self.unroll, name='towers')(
+            self.enter(mods), train=train
+        )
         first = next(iter(mods.values()))
-        init = nn.with_logical_partitioning(nn.initializers.normal(0.02), ('positions', 'embed'))
-        z = self.param('bottleneck', init, (self.num_tokens, first.values.shape[-1])).astype(first.values.dtype)
+        z = parameter(self, 'bottleneck', (self.num_tokens, first.values.shape[-1]), ('positions', 'embed'))
+        z = z.astype(first.values.dtype)
         z = tile(z, 'n d -> b n d', b=first.mask.shape[0])
         layer = _Exchange(self.block, name='exchange')
         mods, _ = repeat(

@@ -16,8 +16,8 @@ class Coattention(Fusion):
         A += attention(q=norm(A), kv=norm(the tokens of all others)), from the streams as they were before the layer
         A += attention(norm(A)); A += mlp(norm(A))
 
-    ViLBERT's co-attention (Lu et al. 2019, figure 2b) in LXMERT's order cross, self, feed-forward (Tan & Bansal 2019, eq.
-    6–8), with separate weights for each direction (LXMERT shares them).
+    ViLBERT's co-attention (Lu et al. 2019, figure 2b) in LXMERT's order cross, self, feed-forward (Tan & Bansal 2019,
+    eq. 6-8), with separate weights for each direction (LXMERT shares them).
     """
 
     depth: int = 4
@@ -41,7 +41,8 @@ class _CoattentionLayer(nn.Module):
     @nn.compact
     def __call__(self, mods: dict[str, Tokens], *, train: bool) -> dict[str, Tokens]:
         normed = {
-            name: x.replace(values=self.block.norm.copy(name=f'norm_cross_{name}')(x.values)) for name, x in mods.items()
+            name: x.replace(values=self.block.norm.copy(name=f'norm_cross_{name}')(x.values))
+            for name, x in mods.items()
         }
         streams = {}
         for name, x in mods.items():

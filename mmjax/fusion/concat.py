@@ -17,7 +17,8 @@ class Concat(Fusion):
     """shared = MLP([mean(tower_1(Z_1)); …; mean(tower_M(Z_M))]), one token.
 
     hidden: widths of the MLP's layers, each followed by the activation; (): the concatenation itself, which is additive
-    under a linear decoder, that is one whose `norm` is `NoNorm` (a norm of the whole lets each half scale the other). depth: blocks of each modality's tower before the pooling. An absent modality is a part of zeros.
+    under a linear decoder, that is one whose `norm` is `NoNorm` (a norm of the whole lets each half scale the other).
+    depth: blocks of each modality's tower before the pooling. An absent modality is a part of zeros.
     """
 
     hidden: tuple[int, ...] = (256,)

@@ -7,13 +7,14 @@ import flax.linen as nn
 
 from mmjax.fusion.base import Flow, Fusion, everyone
 from mmjax.nn.block import Block, Stack
+from mmjax.nn.parameter import parameter
 from mmjax.types import Fused, Tokens, concatenate, split
 
 
 class Early(Fusion):
     """x = concat_m(X_m + type_m), then `depth` blocks that all modalities share.
 
-    VisualBERT (Li et al. 2019, section 3), UNITER (Chen et al. 2020), ViLT (Kim et al. 2021, eq. 1–5).
+    VisualBERT (Li et al. 2019, section 3), UNITER (Chen et al. 2020), ViLT (Kim et al. 2021, eq. 1-5).
     """
 
     depth: int = 4
@@ -29,8 +30,7 @@ class Early(Fusion):
         return Fused(split(x, like=mods))
 
     def _typed(self, name: str, tokens: Tokens) -> Tokens:
-        init = nn.with_logical_partitioning(nn.initializers.normal(0.02), ('embed',))
-        vector = self.param(f'type_{name}', init, tokens.values.shape[-1:])
+        vector = parameter(self, f'type_{name}', tokens.values.shape[-1:], ('embed',))
         return tokens.replace(values=tokens.values + vector.astype(tokens.values.dtype))
 
     def mark(self, mods: dict[str, Tokens]) -> dict[str, Tokens]:

@@ -16,7 +16,8 @@ class Isolated(Early):
 
     def mark(self, mods: dict[str, Tokens]) -> dict[str, Tokens]:
         return {
-            name: tokens.replace(segments=tokens.segments * len(mods) + i) for i, (name, tokens) in enumerate(mods.items())
+            name: tokens.replace(segments=tokens.segments * len(mods) + i)
+            for i, (name, tokens) in enumerate(mods.items())
         }
 
     def flow(self, modalities: Sequence[str]) -> Flow:

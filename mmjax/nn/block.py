@@ -52,7 +52,7 @@ def drop(x: Float[Array, '...'], rate: float, *, train: bool) -> Float[Array, '.
 def repeat(layer: nn.Module, carry: Any, *, depth: int, train: bool, remat: str = 'none', unroll: int = 1) -> Any:
     """Applies `layer(carry, train=train) -> carry` `depth` times, each time with its own parameters, by one scan.
 
-    Every parameter of the layer gets a leading axis `layers`. A carry keeps its shapes and dtypes. depth 0 is the identity.
+    Every parameter of the layer gets a leading axis `layers`. A carry keeps shapes and dtypes. depth 0: the identity.
 
     Raises:
         UserError: on an unknown remat policy.
@@ -81,7 +81,8 @@ def repeat(layer: nn.Module, carry: Any, *, depth: int, train: bool, remat: str 
 class Stack(nn.Module):
     """`depth` blocks of the template `block`.
 
-    remat: 'none', 'dots' or 'full', see `REMAT`. unroll: layers a step of the scan: more compiles longer and may run faster.
+    remat: 'none', 'dots' or 'full', see `REMAT`. unroll: layers in a step of the scan; more of them compile
+    longer and may run faster.
     """
 
     block: Block = field(default_factory=Block)

@@ -4,6 +4,8 @@ import flax.linen as nn
 import jax
 from jaxtyping import Array, Float
 
+from mmjax.nn.parameter import parameter
+
 
 class Conv2d(nn.Module):
     """2-D convolution, 'SAME' padding, NHWC. He-normal kernels (He et al. 2015), zero biases."""
@@ -14,10 +16,12 @@ class Conv2d(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, 'b y x c']) -> Float[Array, 'b y2 x2 c2']:
-        init = nn.with_logical_partitioning(nn.initializers.he_normal(), ('kernel', 'kernel', 'channels', 'channels'))
-        kernel = self.param('kernel', init, (self.kernel, self.kernel, x.shape[-1], self.features))
-        zeros = nn.with_logical_partitioning(nn.initializers.zeros, ('channels',))
-        bias = self.param('bias', zeros, (self.features,))
+        shape, axes = (
+            (self.kernel, self.kernel, x.shape[-1], self.features),
+            ('kernel', 'kernel', 'channels', 'channels'),
+        )
+        kernel = parameter(self, 'kernel', shape, axes, nn.initializers.he_normal())
+        bias = parameter(self, 'bias', (self.features,), ('channels',), nn.initializers.zeros)
         y = jax.lax.conv_general_dilated(
             x.astype(kernel.dtype), kernel, (self.stride,) * 2, 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
         )

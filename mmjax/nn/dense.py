@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mmjax.errors import UserError, nearest
+from mmjax.nn.parameter import parameter
 
 ACTIVATIONS = {
     'gelu': jax.nn.gelu,  # tanh approximation (Hendrycks & Gimpel 2016, section 2)
@@ -29,8 +30,8 @@ class Dense(nn.Module):
     """y = x W + b over the last axis (or axes).
 
     shape: sizes of the output axes; axes: logical names, first of the input axis (or axes), then of the output ones.
-    W ~ N(0, 1 / fan_in), truncated; b = 0. The result has the dtype of W: the compute dtype is that of the parameters which
-    the train step passes in.
+    W ~ N(0, 1 / fan_in), truncated; b = 0. The result has the dtype of W: the compute dtype is that of the parameters
+    which the train step passes in.
     """
 
     shape: Sequence[int]
@@ -44,12 +45,9 @@ class Dense(nn.Module):
         init = nn.initializers.variance_scaling(
             1.0, 'fan_in', 'truncated_normal', in_axis=fan_axes, out_axis=tuple(range(inputs, len(self.axes)))
         )
-        kernel = self.param(
-            'kernel', nn.with_logical_partitioning(init, tuple(self.axes)), (*x.shape[x.ndim - inputs :], *self.shape)
-        )
+        kernel = parameter(self, 'kernel', (*x.shape[x.ndim - inputs :], *self.shape), self.axes, init)
         contracted = (tuple(range(x.ndim - inputs, x.ndim)), fan_axes)
         y = jax.lax.dot_general(x.astype(kernel.dtype), kernel, (contracted, ((), ())))
         if self.bias:
-            zeros = nn.with_logical_partitioning(nn.initializers.zeros, tuple(self.axes[inputs:]))
-            y = y + self.param('bias', zeros, tuple(self.shape))
+            y = y + parameter(self, 'bias', self.shape, self.axes[inputs:], nn.initializers.zeros)
         return y

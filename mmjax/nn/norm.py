@@ -5,6 +5,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from mmjax.nn.parameter import parameter
+
 
 class Norm(nn.Module):
     """Base of the norms; a Block holds one as a template."""
@@ -16,7 +18,7 @@ class Norm(nn.Module):
 
 
 def _vector(module: nn.Module, name: str, init: nn.initializers.Initializer, size: int) -> Float[Array, 'd']:
-    return module.param(name, nn.with_logical_partitioning(init, ('embed',)), (size,))
+    return parameter(module, name, (size,), ('embed',), init)
 
 
 class NoNorm(Norm):

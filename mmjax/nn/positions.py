@@ -10,6 +10,7 @@ from einops import rearrange
 from jaxtyping import Array, Float, Int
 
 from mmjax.errors import UserError
+from mmjax.nn.parameter import parameter
 
 
 class Positions(nn.Module):
@@ -32,8 +33,7 @@ class Learned(Positions):
 
     @nn.compact
     def __call__(self, x: Float[Array, 'b n d'], grid: Sequence[int]) -> Float[Array, 'b n d']:
-        init = nn.with_logical_partitioning(nn.initializers.normal(0.02), ('positions', 'embed'))
-        return x + self.param('embedding', init, x.shape[1:]).astype(x.dtype)
+        return x + parameter(self, 'embedding', x.shape[1:], ('positions', 'embed')).astype(x.dtype)
 
 
 class SinCos(Positions):
@@ -67,7 +67,9 @@ def sincos_table(grid: Sequence[int], *, width: int, temperature: float = 10_000
     return np.concatenate(columns, axis=1)
 
 
-def rotate(x: Float[Array, 'b n h k'], positions: Int[Array, 'b n'], *, base: float = 10_000.0) -> Float[Array, 'b n h k']:
+def rotate(
+    x: Float[Array, 'b n h k'], positions: Int[Array, 'b n'], *, base: float = 10_000.0
+) -> Float[Array, 'b n h k']:
     """Rotary embedding. Su et al. 2021, eq. 34, with the halves of a head as real and imaginary parts (GPT-NeoX order).
 
     The scores of rotated queries and keys depend on the difference of their positions only.

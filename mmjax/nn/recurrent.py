@@ -1,5 +1,7 @@
 """Recurrent networks over masked sequences, from Linen's cells."""
 
+from typing import Any, cast
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -33,9 +35,9 @@ class Recurrent(nn.Module):
             raise UserError(f'width: a bidirectional network halves it, and {self.width} is odd')
         forward = self._run(self.width // 2, 'forward')(x, seq_lengths=lengths)
         backward = self._run(self.width // 2, 'backward', reverse=True, keep_order=True)(x, seq_lengths=lengths)
-        return jnp.concatenate([forward, backward], axis=-1).astype(x.dtype)
+        return jnp.concatenate([cast(Array, forward), cast(Array, backward)], axis=-1).astype(x.dtype)
 
-    def _run(self, width: int, name: str, **kwargs: bool) -> nn.RNN:
+    def _run(self, width: int, name: str, **kwargs: Any) -> nn.RNN:
         inputs = nn.with_logical_partitioning(nn.initializers.lecun_normal(), ('embed', 'mlp'))
         states = nn.with_logical_partitioning(nn.initializers.orthogonal(), (None, 'mlp'))
         cell = CELLS[self.cell](width, kernel_init=inputs, recurrent_kernel_init=states, name=name)

@@ -26,7 +26,10 @@ class CrossEntropy(Objective):
     smoothing: float = 0.0
 
     def __call__(self, outputs: Outputs, batch: Batch) -> Float[Array, 'b']:
-        for name, where, there in ((self.output, 'output of the model', outputs), (self.target, 'field of the batch', batch)):
+        for name, where, there in (
+            (self.output, 'output of the model', outputs),
+            (self.target, 'field of the batch', batch),
+        ):
             if name not in there:
                 raise UserError(f"cross_entropy: no {where} '{name}'{nearest(name, there)} (there are {sorted(there)})")
         logits, target = outputs[self.output], batch[self.target]

@@ -13,7 +13,7 @@ from mmjax.errors import UserError
 class Checkpoints:
     """The directory RUN/checkpoints: `STEP/state`, the arrays, and `STEP/about`, the data position and the config.
 
-    A save runs in the background while training goes on; Orbax renames a directory into place when all of it is written,
+    A save runs in the background while training goes on; Orbax renames a directory into place when it is written whole,
     so a step that can be seen is whole, and what a killed process left behind is removed at the next start.
     """
 
@@ -47,7 +47,7 @@ class Checkpoints:
             restored = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(like)))
         except ValueError as error:
             raise UserError(f'checkpoint {step} does not fit the experiment: {str(error).splitlines()[0]}') from error
-        # Orbax may give host scalars and arrays that share memory with its own buffers; the train step donates its state.
+        # Orbax may give host scalars, or arrays that share memory with its buffers; the train step donates its state.
         return jax.tree.map(lambda x, s: jax.device_put(x, s.sharding), restored['state'], like)
 
     def wait(self) -> None:

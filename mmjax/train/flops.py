@@ -23,7 +23,7 @@ PEAK_FLOPS = {
 
 
 def count_flops(function: Callable[..., Any], *args: Any) -> int:
-    """2 x multiply-adds of the matrix products and convolutions that `function` traces to, each scan body times its length.
+    """2 x multiply-adds of the matrix products and convolutions that `function` traces to, a scan's times its length.
 
     Element-wise work is left out, as is usual for model FLOPs (Chowdhery et al. 2022, appendix B). Both branches of a
     condition count; the body of a `while` of unknown length counts once.

@@ -1,7 +1,7 @@
 """The training loop.
 
-Invariants, before and after each turn: `state.step` steps are done; the next batch is global batch `state.step`; rows up to
-that step are written. A checkpoint is saved after the rows of its step, so resuming from it loses and repeats nothing.
+Invariants, before and after each turn: `state.step` steps are done; the next batch is global batch `state.step`; rows
+up to that step are written. A checkpoint is saved after the rows of its step, so resuming loses and repeats nothing.
 """
 
 import functools
@@ -34,7 +34,7 @@ def run_steps(
     stopwatch: Stopwatch,
     about: Callable[[int], dict[str, Any]],
 ) -> TrainState:
-    """Trains from `state.step` to `experiment.steps`; evaluates what has `every`; saves. Only one process has writers."""
+    """Trains from `state.step` to `experiment.steps`, evaluates what has `every`, saves. One process has writers."""
     start = int(state.step)
     step_fn = jax.jit(functools.partial(train_step, experiment=experiment), donate_argnums=0)
     batches = train_batches(
@@ -65,7 +65,10 @@ def run_steps(
                     if timing:
                         writers.timing(step, timing)
                 progress.show(
-                    step, loss=values['loss'], rate=timing.get('examples_per_second', 0.0), batch_size=experiment.batch_size
+                    step,
+                    loss=values['loss'],
+                    rate=timing.get('examples_per_second', 0.0),
+                    batch_size=experiment.batch_size,
                 )
 
             paused = time.perf_counter()
@@ -75,7 +78,9 @@ def run_steps(
                     scores = {f'{name}/{metric}': value for metric, value in scores.items()}
                     if writers:
                         writers.metrics(step, scores)
-                    progress.say(f'step {step}  ' + '  '.join(f'{metric} {value:.4f}' for metric, value in scores.items()))
+                    progress.say(
+                        f'step {step}  ' + '  '.join(f'{metric} {value:.4f}' for metric, value in scores.items())
+                    )
             if step % experiment.checkpoint.every == 0 or step == experiment.steps:
                 if writers:
                     writers.sync()

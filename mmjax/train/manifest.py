@@ -15,7 +15,18 @@ from mmjax.config import config_hash
 from mmjax.data import open_data
 from mmjax.experiment import Experiment
 
-PACKAGES = ('mmjax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'tensorflow-datasets', 'einops', 'numpy')
+PACKAGES = (
+    'mmjax',
+    'jax',
+    'jaxlib',
+    'flax',
+    'optax',
+    'orbax-checkpoint',
+    'grain',
+    'tensorflow-datasets',
+    'einops',
+    'numpy',
+)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -49,7 +60,9 @@ def code_version() -> dict[str, Any]:
 
     def git(*args: str) -> str:
         root = Path(mmjax.__file__).parent.parent
-        return subprocess.run(('git', '-C', str(root), *args), capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ('git', '-C', str(root), *args), capture_output=True, text=True, check=True
+        ).stdout.strip()
 
     try:
         return {'commit': git('rev-parse', 'HEAD'), 'dirty': bool(git('status', '--porcelain'))}

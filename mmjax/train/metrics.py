@@ -1,4 +1,4 @@
-"""What a run writes down: metrics.jsonl (the truth, bitwise repeatable), timing.jsonl, TensorBoard, and lines to read."""
+"""What a run writes: metrics.jsonl (the truth, bitwise repeatable), timing.jsonl, TensorBoard, and lines to read."""
 
 import json
 import math
@@ -65,9 +65,11 @@ class Writers:
             self._board = SummaryWriter(str(run / 'tensorboard'), purge_step=step + 1 if step else None)
         if wandb:
             try:
-                import wandb as wandb_module
+                import wandb as wandb_module  # pyright: ignore[reportMissingImports]
             except ImportError as error:
-                raise UserError('log.wandb: wandb is not installed; install the extra `wandb`, or set log.wandb=False') from error
+                raise UserError(
+                    'log.wandb: wandb is not installed; install the extra `wandb`, or set log.wandb=False'
+                ) from error
             self._wandb = wandb_module.init(dir=str(run), name=run.name, config=config, resume='allow', id=run.name)
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:

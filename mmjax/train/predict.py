@@ -25,8 +25,8 @@ def predict(
     inputs: by modality, a text, or the path of a file for anything else. A modality that is left out is absent.
 
     Returns:
-        For each classifying decoder, `[{'label', 'probability'}, …]`, the likeliest first; and `above_threshold`: whether
-        the likeliest label of every decoder is at least as probable as `threshold`.
+        For each classifying decoder, `[{'label', 'probability'}, …]`, the likeliest first; and `above_threshold`:
+        whether the likeliest label of every decoder is at least as probable as `threshold`.
 
     Raises:
         UserError: on a modality that the model has no encoder for, a file that cannot be read.
@@ -56,7 +56,9 @@ def _example(experiment: Experiment, inputs: Mapping[str, str]) -> dict[str, Any
     modalities = [name for name, encoder in experiment.model.encoders.items() if encoder.needs_input]
     for name in inputs:
         if name not in modalities:
-            raise UserError(f'--{name}: the model has no such modality{nearest(name, modalities)} (it has {modalities})')
+            raise UserError(
+                f'--{name}: the model has no such modality{nearest(name, modalities)} (it has {modalities})'
+            )
     raw: dict[str, Any] = dict.fromkeys(modalities)
     for name, value in inputs.items():
         raw[name] = value if _is_text(experiment, name) else _read(name, value)

@@ -58,8 +58,10 @@ def train(experiment: Experiment, *, workdir: str, config_file: str | None = Non
     checkpoints = Checkpoints(run / 'checkpoints', keep=experiment.checkpoint.keep)
     state = _start(experiment, batch, shapes, mesh, checkpoints)
     step = int(state.step)
-    _say(f'{run}: {"resuming at" if step else "starting at"} step {step} of {experiment.steps}, {parameters:,} parameters, '
-         f'{jax.device_count()} {jax.devices()[0].device_kind} device(s)')
+    _say(
+        f'{run}: {"resuming" if step else "starting"} at step {step} of {experiment.steps}, {parameters:,} parameters, '
+        f'{jax.device_count()} {jax.devices()[0].device_kind} device(s)'
+    )
     dumped = config.dump(experiment)
     writers = None
     if jax.process_index() == 0:
@@ -86,7 +88,7 @@ def train(experiment: Experiment, *, workdir: str, config_file: str | None = Non
     if jax.process_index() == 0:
         for name, table in columns.items():
             (run / 'predictions').mkdir(exist_ok=True)
-            np.savez_compressed(run / 'predictions' / f'{name}.npz', **table)
+            np.savez_compressed(run / 'predictions' / f'{name}.npz', allow_pickle=False, **table)
         write_json(results_file, results)
         show_references(experiment, results)
         _say(f'report: {write_report(run, experiment=experiment)}')
@@ -105,9 +107,7 @@ def evaluate(run: str, *, overrides: Sequence[str] = (), trust: Sequence[str] = 
     return results
 
 
-def score_all(
-    experiment: Experiment, params: Any, scorer: Scorer
-) -> tuple[dict[str, float], dict[str, Columns]]:
+def score_all(experiment: Experiment, params: Any, scorer: Scorer) -> tuple[dict[str, float], dict[str, Columns]]:
     """Every evaluation: flat results `NAME/METRIC`, and the per-example columns by NAME."""
     results, columns = {}, {}
     for name, evaluation in experiment.evals.items():
@@ -141,7 +141,9 @@ def restore(run: str, experiment: Experiment, mesh: jax.sharding.Mesh) -> TrainS
     try:
         if not checkpoints.steps:
             raise UserError(f'{run}: has no checkpoint yet; train it first')
-        return checkpoints.restore(checkpoints.steps[-1], abstract_state(experiment, _shapes_of_batch(experiment), mesh))
+        return checkpoints.restore(
+            checkpoints.steps[-1], abstract_state(experiment, _shapes_of_batch(experiment), mesh)
+        )
     finally:
         checkpoints.close()
 
@@ -180,8 +182,10 @@ def _claim(run: Path, experiment: Experiment) -> None:
     if different:
         path, before, after = different[0]
         more = f' and {len(different) - 1} more' if len(different) > 1 else ''
-        raise UserError(f'{run}: belongs to another config: {path} was {before} and is {after}{more}; choose another '
-                        '--workdir, or remove the directory')
+        raise UserError(
+            f'{run}: belongs to another config: {path} was {before} and is {after}{more}; choose another '
+            '--workdir, or remove the directory'
+        )
     write_json(run / 'config.json', {'commit': old.get('commit'), **new})
 
 
@@ -207,11 +211,13 @@ def _check_classes(experiment: Experiment, shapes: TrainState) -> None:
     """Raises UserError where a decoder has another number of classes than the field that it is to predict."""
     labels = open_data(experiment.data).labels
     for name, objective in experiment.objectives.items():
-        output, target = getattr(objective, 'output', None), getattr(objective, 'target', None)
+        output, target = str(getattr(objective, 'output', '')), str(getattr(objective, 'target', ''))
         classes = getattr(experiment.model.decoders.get(output), 'classes', None)
-        if classes is not None and target in labels and classes != len(labels[target]):
-            raise UserError(f'model.decoders.{output}.classes is {classes}, but {target}, which objective {name} lets it '
-                            f'predict, has {len(labels[target])} classes; set it to {len(labels[target])}')
+        if classes is not None and target in labels and classes != (there := len(labels[target])):
+            raise UserError(
+                f'model.decoders.{output}.classes is {classes}, but {target}, which objective {name} lets it predict, '
+                f'has {there} classes; set it to {there}'
+            )
 
 
 def _work(experiment: Experiment, shapes: TrainState, batch: Shapes) -> dict[str, float]:

@@ -64,5 +64,6 @@ def abstract_state(experiment: Experiment, batch: Shapes, mesh: jax.sharding.Mes
         params,
         transform_non_params=lambda _: replicated(mesh),
     )
-    shardings = TrainState(replicated(mesh), params, opt_state, params if experiment.optim.ema else None)
+    ema = params if experiment.optim.ema else None
+    shardings = state.replace(step=replicated(mesh), params=params, opt_state=opt_state, ema=ema)
     return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, shardings)

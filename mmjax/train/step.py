@@ -1,5 +1,7 @@
 """The train step and the prediction step: pure functions of state and batch."""
 
+import functools
+import typing
 from typing import Any
 
 import jax
@@ -32,14 +34,12 @@ def train_step(state: TrainState, batch: Batch, *, experiment: Experiment) -> tu
     total_weight = jnp.maximum(batch['weight'].sum(), 1e-6)
 
     def loss_of(params: Any, part: Batch, key: jax.Array) -> tuple[Float[Array, ''], Metrics]:
-        outputs = experiment.model.apply(
-            {'params': cast(params, experiment.precision)}, part, train=True, rngs={'dropout': key}
-        )
+        outputs = apply_model(experiment, params, part, train=True, rngs={'dropout': key})
         losses = {
             f'loss/{name}': objective.scale * (objective(outputs, part) * part['weight']).sum() / total_weight
             for name, objective in experiment.objectives.items()
         }
-        loss = sum(losses.values())
+        loss = functools.reduce(jnp.add, losses.values())
         return loss, {'loss': loss, **losses}
 
     gradient = jax.grad(loss_of, has_aux=True)
@@ -63,7 +63,7 @@ def train_step(state: TrainState, batch: Batch, *, experiment: Experiment) -> tu
 
 
 def _accumulated(gradient: Any, params: Any, batch: Batch, key: jax.Array, *, parts: int) -> tuple[Any, Metrics]:
-    """The same gradient from `parts` passes over a part of the batch each: losses are sums over the whole batch's weight."""
+    """The same gradient from `parts` passes over parts of the batch; losses divide by the whole batch's weight."""
 
     def cut(x: Array) -> Array:
         # Strided, so that each part has its share of every device's rows and nothing moves between devices.
@@ -82,4 +82,10 @@ def _accumulated(gradient: Any, params: Any, batch: Batch, key: jax.Array, *, pa
 
 def predict_step(params: Any, batch: Batch, *, experiment: Experiment) -> Outputs:
     """Every decoder's output, without draws."""
-    return experiment.model.apply({'params': cast(params, experiment.precision)}, batch, train=False)
+    return apply_model(experiment, params, batch, train=False)
+
+
+def apply_model(experiment: Experiment, params: Any, batch: Batch, *, train: bool, **kwargs: Any) -> Outputs:
+    """The model in the experiment's compute dtype: parameters are cast, and layers compute in the dtype of theirs."""
+    outputs = experiment.model.apply({'params': cast(params, experiment.precision)}, batch, train=train, **kwargs)
+    return typing.cast(Outputs, outputs)

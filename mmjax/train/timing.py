@@ -6,8 +6,8 @@ import time
 class Stopwatch:
     """Measures between two readings, without the time that was spent on evaluation and saving.
 
-    work: per step: `examples`, `tokens` (all positions that the encoders give, padding included) and `flops` (of the model,
-    see flops.py). peak_flops: of all devices together, None where it is not known; then there is no `mfu`.
+    work: per step: `examples`, `tokens` (all positions that the encoders give, padding included) and `flops` (of the
+    model, see flops.py). peak_flops: of all devices together, None where it is not known; then there is no `mfu`.
     """
 
     def __init__(self, *, work: dict[str, float], peak_flops: float | None):

@@ -69,7 +69,9 @@ def test_class_token(random_parameters):
 
 def test_attention_pool(random_parameters):
     # Segments of the fusion end here: the query reads all that is real.
-    fused = FUSED.replace(streams={name: x.replace(segments=x.segments + i) for i, (name, x) in enumerate(FUSED.streams.items())})
+    fused = FUSED.replace(
+        streams={name: x.replace(segments=x.segments + i) for i, (name, x) in enumerate(FUSED.streams.items())}
+    )
     logits, p = run(random_parameters, AttentionPool(classes=5, norm=NORM, attention=Attention(heads=2)), fused)
     for row in range(2):
         x, pool = np.concatenate([real(name, row) for name in FUSED.streams]), p['attend']['out']['bias'].copy()
@@ -87,13 +89,17 @@ def test_attention_pool(random_parameters):
 def test_logit_sum(random_parameters):
     logits, p = run(random_parameters, LogitSum(classes=5, norm=NORM))
     expected = np.zeros((3, 5))
-    for row, names in enumerate([('image', 'text', 'cls'), ('image', 'cls'), ()]):  # an absent one adds not even its bias
+    for row, names in enumerate(
+        [('image', 'text', 'cls'), ('image', 'cls'), ()]
+    ):  # an absent one adds not even its bias
         for name in names:
             expected[row] += linear(real(name, row).mean(axis=0), p[f'logits_{name}'])
     np.testing.assert_allclose(logits, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize('decoder', [MaskedMean(), ClassToken(), AttentionPool(), LogitSum()], ids=lambda d: type(d).__name__)
+@pytest.mark.parametrize(
+    'decoder', [MaskedMean(), ClassToken(), AttentionPool(), LogitSum()], ids=lambda d: type(d).__name__
+)
 def test_logits_are_float32_and_padding_changes_nothing(random_parameters, decoder):
     params = random_parameters(decoder, {}, FUSED, train=False, dtype='bfloat16')
     apply = jax.jit(lambda fused: decoder.apply(params, {}, fused, train=False))

@@ -61,7 +61,9 @@ def test_patches_come_in_raster_order(random_parameters):
     kernel, bias = (np.asarray(params['params']['patches'][name], np.float64) for name in ('kernel', 'bias'))
     expected = np.zeros((2, 6, 16))
     for b, row, column in np.ndindex(2, 2, 3):
-        numbers = [image[b, 3 * row + y, 3 * column + x, c] / 127.5 - 1 for y in range(3) for x in range(3) for c in range(2)]
+        numbers = [
+            image[b, 3 * row + y, 3 * column + x, c] / 127.5 - 1 for y in range(3) for x in range(3) for c in range(2)
+        ]
         expected[b, 3 * row + column] = numbers @ kernel + bias
     found = encoder.apply(params, jnp.asarray(image), jnp.ones(2, bool), train=False)
     np.testing.assert_allclose(found.values, expected, atol=1e-5)

@@ -31,11 +31,14 @@ def test_metrics_apart_by_a_field():
     assert set(evaluator.metrics(columns, {})) == {'accuracy', 'loss', 'accuracy/kind=0', 'accuracy/kind=1'}
 
 
-@pytest.mark.parametrize(('evaluator', 'message'), [
-    (Accuracy(output='anser'), "no output of the model 'anser'; did you mean 'answer'"),
-    (Accuracy(target='label'), "no field of the data 'label'"),
-    (Accuracy(by='kin'), "no field of the data 'kin'; did you mean 'kind'"),
-])
+@pytest.mark.parametrize(
+    ('evaluator', 'message'),
+    [
+        (Accuracy(output='anser'), "no output of the model 'anser'; did you mean 'answer'"),
+        (Accuracy(target='label'), "no field of the data 'label'"),
+        (Accuracy(by='kin'), "no field of the data 'kin'; did you mean 'kind'"),
+    ],
+)
 def test_missing_fields(evaluator, message):
     with pytest.raises(UserError, match=message):
         evaluator.predictions(OUTPUTS, DATA)

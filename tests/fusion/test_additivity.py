@@ -1,4 +1,4 @@
-"""Which models are additive in their modalities, by the projection of Hessel & Lee 2020; parameters of the control; errors."""
+"""Which models are additive in their modalities (Hessel & Lee 2020); the parameters of the control; errors."""
 
 import itertools
 
@@ -61,19 +61,23 @@ def scores_of_all_pairs(fusion, decoder, random_parameters):
     return np.asarray(model(pairs), np.float64).reshape(EXAMPLES, EXAMPLES, -1)
 
 
-@pytest.mark.parametrize(('fusion', 'decoder', 'additive'), [
-    (Late(depth=1, block=BLOCK), LogitSum(classes=3), True),
-    (Isolated(depth=1, block=BLOCK), LogitSum(classes=3), True),
-    (Concat(hidden=()), LogitSum(classes=3, norm=NoNorm()), True),
-    (Concat(hidden=()), MaskedMean(classes=3, norm=NoNorm()), True),
-    (Concat(hidden=()), MaskedMean(classes=3), False),  # the norm of the whole lets one part scale the other
-    (Concat(hidden=(16,)), MaskedMean(classes=3, norm=NoNorm()), False),
-    (Early(depth=1, block=BLOCK), LogitSum(classes=3), False),
-], ids=['late', 'isolated', 'concat-sum', 'concat-mean', 'concat-norm', 'concat-mlp', 'early'])
+@pytest.mark.parametrize(
+    ('fusion', 'decoder', 'additive'),
+    [
+        (Late(depth=1, block=BLOCK), LogitSum(classes=3), True),
+        (Isolated(depth=1, block=BLOCK), LogitSum(classes=3), True),
+        (Concat(hidden=()), LogitSum(classes=3, norm=NoNorm()), True),
+        (Concat(hidden=()), MaskedMean(classes=3, norm=NoNorm()), True),
+        (Concat(hidden=()), MaskedMean(classes=3), False),  # the norm of the whole lets one part scale the other
+        (Concat(hidden=(16,)), MaskedMean(classes=3, norm=NoNorm()), False),
+        (Early(depth=1, block=BLOCK), LogitSum(classes=3), False),
+    ],
+    ids=['late', 'isolated', 'concat-sum', 'concat-mean', 'concat-norm', 'concat-mlp', 'early'],
+)
 def test_additivity(fusion, decoder, additive, random_parameters):
     scores = scores_of_all_pairs(fusion, decoder, random_parameters)
-    # Of those pairs in which both are there: an absent partner would make any model additive in part, and concat's read-out
-    # is zero where nothing is there at all.
+    # Of those pairs in which both are there: an absent partner would make any model additive in part, and concat's
+    # read-out is zero where nothing is there at all.
     scores = scores[:-1, 1:]
     missed = np.abs(scores - empirical_additive_projection(scores)).max() / scores.std()
     assert missed < 1e-5 if additive else missed > 1e-2

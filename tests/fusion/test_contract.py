@@ -1,69 +1,27 @@
 """What every fusion design must keep, for all of them that the package has: a new one is tested by being there.
 
-Masks, order, absence, who reads whom, examples that share a batch or a row. (There is no test of zero-initialised gates:
-none of the designs has one.)
+Masks, order, absence, examples that share a batch or a row; who reads whom is in test_flow.py. (There is no test of
+zero-initialised gates: none of the designs has one.)
 """
 
-import dataclasses
 import functools
-import importlib
-import pkgutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import mmjax.fusion
-from mmjax.fusion.base import Fusion
 from mmjax.fusion.bottleneck import Bottleneck
 from mmjax.fusion.concat import Concat
-from mmjax.nn.attention import Attention
-from mmjax.nn.block import Block
 from mmjax.types import Tokens
+from tests.fusion.designs import BATCH, LENGTHS, PAIR, TRIPLE, WIDTH, designs, each_count, each_design, outputs
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
-# Designs whose parameters are made for a fixed number of modalities: absence is tested, leaving one out is not possible.
+# Designs with parameters for a fixed number of modalities: one can be absent, but not left out.
 FIXED_MODALITIES = {Concat}
 # Designs that summarise a row as a whole, so that a row can hold one example only.
 ONE_EXAMPLE_A_ROW = {Bottleneck, Concat}
-
-WIDTH, BATCH = 16, 3
-LENGTHS = {'image': 4, 'text': 3, 'audio': 5}
-PAIR, TRIPLE = ('image', 'text'), ('image', 'text', 'audio')
-
-
-def designs() -> list[type[Fusion]]:
-    modules = [importlib.import_module(f'mmjax.fusion.{info.name}') for info in pkgutil.iter_modules(mmjax.fusion.__path__)]
-    return [
-        cls for module in modules for cls in vars(module).values()
-        if isinstance(cls, type) and issubclass(cls, Fusion) and cls is not Fusion and cls.__module__ == module.__name__
-    ]
-
-
-each_design = pytest.mark.parametrize('design', designs(), ids=lambda cls: cls.__name__)
-each_count = pytest.mark.parametrize('names', [PAIR, TRIPLE], ids=lambda names: f'{len(names)}_modalities')
-
-
-def build(design, **changes):
-    small = {'depth': 2, 'block': Block(attention=Attention(heads=2)), 'hidden': (WIDTH,)} | changes
-    return design(**{field.name: small[field.name] for field in dataclasses.fields(design) if field.name in small})
-
-
-def make_tokens(names, *, batch=BATCH, seed=0):
-    """Row 0: everything is real. Row 1: the first modality is padded. Row 2: the second is absent."""
-    rng = np.random.default_rng(seed)
-    tokens = {}
-    for i, name in enumerate(names):
-        mask = np.ones((batch, LENGTHS[name]), bool)
-        if i == 0:
-            mask[1, -2:] = False
-        if i == 1:
-            mask[2] = False
-        values = rng.standard_normal((batch, LENGTHS[name], WIDTH))
-        tokens[name] = Tokens.of(jnp.asarray(values, jnp.float32), jnp.asarray(mask))
-    return tokens
 
 
 def with_noise(tokens, *, where, seed=9):
@@ -74,10 +32,6 @@ def with_noise(tokens, *, where, seed=9):
 
 def absent(mods, name):
     return mods | {name: mods[name].replace(mask=jnp.zeros_like(mods[name].mask))}
-
-
-def outputs(fused):
-    return fused.streams if fused.shared is None else fused.streams | {'shared': fused.shared}
 
 
 def real(fused, rows=slice(None)):
@@ -111,33 +65,6 @@ def compiled_gradient(module):
 
     gradient = jax.jit(jax.grad(functional, argnums=(0, 1)))
     return lambda params, mods: gradient(params, {name: x.values for name, x in mods.items()}, mods)
-
-
-@functools.cache
-def compiled_pushforward(module):
-    """(params, mods, tangents) -> the directional derivative of every output, by name."""
-
-    def values_of(params, mods, values):
-        mods = {name: x.replace(values=values[name]) for name, x in mods.items()}
-        return {name: y.values for name, y in outputs(module.apply(params, mods, train=False)).items()}
-
-    def push(params, mods, tangents):
-        values = {name: x.values for name, x in mods.items()}
-        return jax.jvp(functools.partial(values_of, params, mods), (values,), (tangents,))[1]
-
-    return jax.jit(push)
-
-
-@pytest.fixture(scope='session')
-def case(random_parameters):
-    """case(design, names, **changes): a module, random parameters for it, and tokens; the same ones each time."""
-
-    @functools.cache
-    def make(design, names, **changes):
-        module, mods = build(design, **changes), make_tokens(names)
-        return module, random_parameters(module, mods, train=False), mods
-
-    return make
 
 
 def test_every_design_is_found():
@@ -176,7 +103,9 @@ def test_order_of_the_dict_changes_nothing(case, design):
     module, params, mods = case(design, TRIPLE)
 
     def program(names):  # ordered in here, since JAX sorts the dicts that it is given
-        return str(jax.make_jaxpr(lambda mods: module.apply(params, {name: mods[name] for name in names}, train=False))(mods))
+        return str(
+            jax.make_jaxpr(lambda mods: module.apply(params, {name: mods[name] for name in names}, train=False))(mods)
+        )
 
     assert program(TRIPLE) == program(tuple(reversed(TRIPLE)))
 
@@ -210,48 +139,6 @@ def test_an_absent_modality_is_as_if_left_out(case, design, names):
     assert_same(masked, left_out, atol=2e-5)
 
 
-def variants(design):
-    yield {}
-    if 'fusion_layer' in {field.name for field in dataclasses.fields(design)}:
-        yield {'fusion_layer': 1, 'depth': 3}
-
-
-flows = pytest.mark.parametrize(
-    ('design', 'changes'),
-    [(design, changes) for design in designs() for changes in variants(design)],
-    ids=lambda x: x.__name__ if isinstance(x, type) else '-'.join(f'{k}={v}' for k, v in x.items()) or 'default',
-)
-
-
-def read_pairs(module, params, mods):
-    """The pairs (reader, read) whose Jacobian is not exactly zero, measured on row 0, in which everything is real."""
-    pairs = set()
-    for read in mods:
-        rng = np.random.default_rng(1)
-        tangents = {name: jnp.zeros_like(x.values) for name, x in mods.items()}
-        tangents[read] = jnp.asarray(rng.standard_normal(mods[read].values.shape), jnp.float32)
-        for reader, tangent in compiled_pushforward(module)(params, mods, tangents).items():
-            if reader != read and tangent[0].any():
-                pairs.add((reader, read))
-    return pairs
-
-
-@flows
-def test_who_reads_whom_is_what_flow_says(case, design, changes):
-    module, params, mods = case(design, TRIPLE, **changes)
-    assert read_pairs(module, params, mods) == set(module.flow(TRIPLE))
-
-
-@flows
-def test_flow_starts_at_the_layer_that_it_says(case, design, changes):
-    between = {pair: layer for pair, layer in build(design, **changes).flow(PAIR).items() if 'shared' not in pair}
-    for layer in sorted(set(between.values())):
-        cut, params, mods = case(design, PAIR, **changes | {'depth': layer})
-        assert not read_pairs(cut, params, mods) and not cut.flow(PAIR)
-        deeper, params, mods = case(design, PAIR, **changes | {'depth': layer + 1})
-        assert read_pairs(deeper, params, mods) == set(deeper.flow(PAIR)) == {p for p, at in between.items() if at == layer}
-
-
 @each_design
 @each_count
 def test_examples_of_a_batch_do_not_see_one_another(case, design, names):
@@ -263,13 +150,17 @@ def test_examples_of_a_batch_do_not_see_one_another(case, design, names):
     assert_same(real(forward(params, changed), rows), real(forward(params, mods), rows))
 
 
-@pytest.mark.parametrize('design', [cls for cls in designs() if cls not in ONE_EXAMPLE_A_ROW], ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize(
+    'design', [cls for cls in designs() if cls not in ONE_EXAMPLE_A_ROW], ids=lambda cls: cls.__name__
+)
 def test_examples_of_a_row_do_not_see_one_another(case, design):
     module, params, _ = case(design, PAIR)
     rng = np.random.default_rng(3)
     apart = {
-        name: Tokens.of(jnp.asarray(rng.standard_normal((2, LENGTHS[name], WIDTH)), jnp.float32),
-                        jnp.ones((2, LENGTHS[name]), bool)) for name in PAIR
+        name: Tokens.of(
+            jnp.asarray(rng.standard_normal((2, LENGTHS[name], WIDTH)), jnp.float32), jnp.ones((2, LENGTHS[name]), bool)
+        )
+        for name in PAIR
     }
 
     def pack(x):  # [2 n …] -> [1 2n …]
@@ -291,7 +182,9 @@ def test_remat_and_unroll_reach_the_layers(case, design):
     module, params, mods = case(design, PAIR)
 
     def program(module):
-        return str(jax.make_jaxpr(jax.grad(lambda p: module.apply(p, mods, train=False).streams['text'].values.sum()))(params))
+        return str(
+            jax.make_jaxpr(jax.grad(lambda p: module.apply(p, mods, train=False).streams['text'].values.sum()))(params)
+        )
 
     assert 'remat' in program(module.clone(remat='full')) and 'remat' not in program(module)
     assert 'unroll=2' in program(module.clone(unroll=2)) and 'unroll=2' not in program(module)

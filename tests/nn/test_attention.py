@@ -16,9 +16,13 @@ pytestmark = pytest.mark.usefixtures('quick_compile')
 
 def tokens(batch=2, length=5, width=8, *, mask=None, segments=None, causal=None, seed=0):
     values = np.random.default_rng(seed).standard_normal((batch, length, width))
-    x = Tokens.of(jnp.asarray(values, jnp.float32), jnp.ones((batch, length), bool) if mask is None else jnp.asarray(mask, bool))
+    x = Tokens.of(
+        jnp.asarray(values, jnp.float32), jnp.ones((batch, length), bool) if mask is None else jnp.asarray(mask, bool)
+    )
     given = {'segments': segments, 'causal': causal}
-    return x.replace(**{name: jnp.broadcast_to(jnp.asarray(v, jnp.int32), x.mask.shape) for name, v in given.items() if v})
+    return x.replace(
+        **{name: jnp.broadcast_to(jnp.asarray(v, jnp.int32), x.mask.shape) for name, v in given.items() if v}
+    )
 
 
 def numpy_attention(params, query, key, allowed, *, heads):
@@ -42,22 +46,30 @@ def numpy_attention(params, query, key, allowed, *, heads):
 
 def test_mask_of_a_prefix_lm():
     x = tokens(1, 6, causal=[0, 0, 0, 1, 1, 1])
-    np.testing.assert_array_equal(attention_mask(x, x)[0], [
-        [1, 1, 1, 0, 0, 0],
-        [1, 1, 1, 0, 0, 0],
-        [1, 1, 1, 0, 0, 0],
-        [1, 1, 1, 1, 0, 0],
-        [1, 1, 1, 1, 1, 0],
-        [1, 1, 1, 1, 1, 1],
-    ])
+    np.testing.assert_array_equal(
+        attention_mask(x, x)[0],
+        [
+            [1, 1, 1, 0, 0, 0],
+            [1, 1, 1, 0, 0, 0],
+            [1, 1, 1, 0, 0, 0],
+            [1, 1, 1, 1, 0, 0],
+            [1, 1, 1, 1, 1, 0],
+            [1, 1, 1, 1, 1, 1],
+        ],
+    )
 
 
 @given(st.data())
 def test_mask_says_what_tokens_promise(data):
     def draw(length):
         flags, ids = st.lists(st.booleans(), min_size=length, max_size=length), st.integers(0, 2)
-        return tokens(1, length, mask=[data.draw(flags)], causal=data.draw(st.lists(st.integers(0, 1), min_size=length, max_size=length)),
-                      segments=data.draw(st.lists(ids, min_size=length, max_size=length)))
+        return tokens(
+            1,
+            length,
+            mask=[data.draw(flags)],
+            causal=data.draw(st.lists(st.integers(0, 1), min_size=length, max_size=length)),
+            segments=data.draw(st.lists(ids, min_size=length, max_size=length)),
+        )
 
     query, key = draw(4), draw(3)
     found = attention_mask(query, key)
@@ -74,8 +86,13 @@ def test_attention_is_that_of_numpy(random_parameters):
     module = Attention(heads=2)
     params = random_parameters(module, query, key)
     found = jax.jit(module.apply)(params, query, key)
-    expected = numpy_attention(params['params'], np.asarray(query.values, np.float64), np.asarray(key.values, np.float64),
-                               np.asarray(attention_mask(query, key)), heads=2)
+    expected = numpy_attention(
+        params['params'],
+        np.asarray(query.values, np.float64),
+        np.asarray(key.values, np.float64),
+        np.asarray(attention_mask(query, key)),
+        heads=2,
+    )
     assert (~np.asarray(attention_mask(query, key)).any(-1)).any()  # some query has nothing to read
     np.testing.assert_allclose(found, expected, atol=1e-5)
 

@@ -82,11 +82,13 @@ def test_remat_and_unroll_change_no_gradient(random_parameters):
 def test_dropout_in_training_only_and_different_in_every_layer(random_parameters):
     stack = Stack(BLOCK.clone(dropout=0.5), depth=2)
     params = random_parameters(stack, X, train=False)
-    # Layers of equal parameters, of which only the bias of the MLP's output is not zero: a layer adds dropout(that bias).
+    # Only the bias of the MLP's output is not zero: the first layer adds dropout(1), the second dropout(100).
     params = jax.tree.map(jnp.zeros_like, params)
     params['params']['layers']['feed_forward']['down']['bias'] += jnp.asarray([[1.0], [100.0]])
-    run = jax.jit(lambda key, train: stack.apply(params, X, train=train, rngs={'dropout': key}).values - X.values,
-                  static_argnames='train')
+    run = jax.jit(
+        lambda key, train: stack.apply(params, X, train=train, rngs={'dropout': key}).values - X.values,
+        static_argnames='train',
+    )
     np.testing.assert_allclose(run(jax.random.key(0), train=False), np.full((2, 4, 8), 101.0), rtol=1e-5)
     added = np.round(run(jax.random.key(0), train=True))
     first, second = added % 200 == 2, added >= 200

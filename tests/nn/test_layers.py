@@ -40,7 +40,9 @@ def test_rms_norm(random_parameters):
 
 
 def test_norms_take_statistics_in_float32():
-    x = jnp.full((1, 256), 300.0, jnp.bfloat16).at[0, ::2].set(301.0)  # 301 is 302 in bfloat16; its square needs more bits
+    x = (
+        jnp.full((1, 256), 300.0, jnp.bfloat16).at[0, ::2].set(301.0)
+    )  # 301 is 302 in bfloat16; its square needs more bits
     y = RMSNorm().apply({'params': {'scale': jnp.ones(256)}}, x)
     assert y.dtype == jnp.bfloat16
     np.testing.assert_allclose(np.square(np.asarray(y, np.float64)).mean(), 1, atol=5e-3)
@@ -79,7 +81,9 @@ def test_dense_contracts_several_axes(random_parameters):
 
 
 def test_dense_starts_with_the_variance_of_its_fan_in():
-    kernel = Dense((64,), ('heads', 'head_dim', 'embed')).init(jax.random.key(0), jnp.zeros((1, 8, 32)))['params']['kernel']
+    kernel = Dense((64,), ('heads', 'head_dim', 'embed')).init(jax.random.key(0), jnp.zeros((1, 8, 32)))['params'][
+        'kernel'
+    ]
     np.testing.assert_allclose(np.std(kernel.unbox()), 1 / np.sqrt(8 * 32), rtol=0.03)
 
 

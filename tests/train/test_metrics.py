@@ -22,7 +22,11 @@ def test_what_is_not_a_number_stays_json(tmp_path):
     lines = JsonLines(tmp_path / 'm.jsonl', step=0)
     lines.write({'step': 1, 'loss': float('nan'), 'grad_norm': float('inf')})
     lines.close()
-    assert json.loads((tmp_path / 'm.jsonl').read_text(), parse_constant=pytest.fail) == {'step': 1, 'loss': 'nan', 'grad_norm': 'inf'}
+    assert json.loads((tmp_path / 'm.jsonl').read_text(), parse_constant=pytest.fail) == {
+        'step': 1,
+        'loss': 'nan',
+        'grad_norm': 'inf',
+    }
 
 
 def test_event_files_hold_the_same_rows(tmp_path):

@@ -45,7 +45,15 @@ def assert_same_run(a, b):
 def test_a_run_leaves_what_the_design_promises(finished):
     run, results = finished
     there = {path.name for path in run.iterdir()}
-    assert {'config.json', 'manifest.json', 'metrics.jsonl', 'timing.jsonl', 'results.json', 'report.html', 'predictions'} <= there
+    assert {
+        'config.json',
+        'manifest.json',
+        'metrics.jsonl',
+        'timing.jsonl',
+        'results.json',
+        'report.html',
+        'predictions',
+    } <= there
     assert json.loads((run / 'results.json').read_text()) == results
     assert sorted(int(path.name) for path in (run / 'checkpoints').iterdir()) == [8, 12]
     assert (run / 'checkpoints' / '12' / 'state').is_dir()
@@ -137,7 +145,7 @@ def test_predict_gives_the_evaluated_probabilities(finished, tmp_path):
     assert sum(a['probability'] for a in answer['answer']) == pytest.approx(1)
     high = predict(str(run), {'text': 'same'}, threshold=0.999, trust=TRUST)  # a modality left out
     assert high['above_threshold'] is False
-    with pytest.raises(UserError, match="no such modality; did you mean 'image'"):
+    with pytest.raises(UserError, match="no such modality in the model; did you mean 'image'"):
         predict(str(run), {'imag': 'x'}, trust=TRUST)
     with pytest.raises(UserError, match='No such file'):
         predict(str(run), {'image': str(tmp_path / 'none.png')}, trust=TRUST)
@@ -161,10 +169,10 @@ def test_bad_values_are_told_before_training(tmp_path):
     run = str(tmp_path / 'run')
     with pytest.raises(UserError, match='batch_size: 12 does not divide by 8'):
         train(toy.experiment(batch_size=12), workdir=run)
-    with pytest.raises(UserError, match='need 3 devices .* there are 8'):
+    with pytest.raises(UserError, match=r'need 3 devices .* there are 8'):
         train(toy.experiment(mesh=MeshShape(data=1, fsdp=3)), workdir=run)
     with pytest.raises(UserError, match="precision: unknown 'half'"):
         train(toy.experiment(precision='half'), workdir=run)
     assert not Path(run).exists()
-    with pytest.raises(UserError, match='answer.classes is 3, but answer, .* has 2 classes'):
+    with pytest.raises(UserError, match=r'answer.classes is 3, but answer, .* has 2 classes'):
         train(toy.experiment(model=toy.model(classes=3)), workdir=run)

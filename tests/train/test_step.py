@@ -43,7 +43,9 @@ def reference():
     return run(toy.experiment())
 
 
-@pytest.mark.parametrize('shape', [{'data': 8}, {'data': 2, 'fsdp': 4}, {'fsdp': 4, 'tensor': 2}, {'data': 2, 'fsdp': 2, 'tensor': 2}])
+@pytest.mark.parametrize(
+    'shape', [{'data': 8}, {'data': 2, 'fsdp': 4}, {'fsdp': 4, 'tensor': 2}, {'data': 2, 'fsdp': 2, 'tensor': 2}]
+)
 def test_every_mesh_gives_the_losses_of_one_device(shape):
     """With dropout and modality dropout on: draws do not depend on the mesh either."""
     shape = MeshShape(**({'data': 1} | shape))
@@ -109,6 +111,14 @@ def test_moving_average_follows_its_recursion():
 
 def test_metrics_name_every_objective_and_modality():
     rows, _ = reference()
-    assert {'loss', 'loss/answer', 'grad_norm', 'grad_norm/image', 'grad_norm/text', 'grad_norm/fusion', 'learning_rate'} <= rows[0].keys()
+    assert {
+        'loss',
+        'loss/answer',
+        'grad_norm',
+        'grad_norm/image',
+        'grad_norm/text',
+        'grad_norm/fusion',
+        'learning_rate',
+    } <= rows[0].keys()
     parts = [rows[0][f'grad_norm/{name}'] for name in ('image', 'text', 'fusion', 'decoders_answer')]
     np.testing.assert_allclose(np.linalg.norm(parts), rows[0]['grad_norm'], rtol=1e-5)

@@ -30,11 +30,8 @@ class Toy(Source):
 
 
 class ToyReader(Reader):
-    labels = {'answer': ('no', 'yes')}
-    fingerprint = 'toy'
-
     def __init__(self, rows: int):
-        self.rows = rows
+        self.rows, self.labels, self.fingerprint = rows, {'answer': ('no', 'yes')}, 'toy'
 
     def __len__(self) -> int:
         return self.rows

@@ -1,0 +1,59 @@
+"""All fusion designs of the package, small, and tokens for them."""
+
+import dataclasses
+import importlib
+import pkgutil
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import mmjax.fusion
+from mmjax.fusion.base import Fusion
+from mmjax.nn.attention import Attention
+from mmjax.nn.block import Block
+from mmjax.types import Tokens
+
+WIDTH, BATCH = 16, 3
+LENGTHS = {'image': 4, 'text': 3, 'audio': 5}
+PAIR, TRIPLE = ('image', 'text'), ('image', 'text', 'audio')
+
+
+def designs() -> list[type[Fusion]]:
+    modules = [
+        importlib.import_module(f'mmjax.fusion.{info.name}') for info in pkgutil.iter_modules(mmjax.fusion.__path__)
+    ]
+    return [
+        cls
+        for module in modules
+        for cls in vars(module).values()
+        if isinstance(cls, type) and issubclass(cls, Fusion) and cls is not Fusion and cls.__module__ == module.__name__
+    ]
+
+
+each_design = pytest.mark.parametrize('design', designs(), ids=lambda cls: cls.__name__)
+each_count = pytest.mark.parametrize('names', [PAIR, TRIPLE], ids=lambda names: f'{len(names)}_modalities')
+
+
+def build(design, **changes):
+    small = {'depth': 2, 'block': Block(attention=Attention(heads=2)), 'hidden': (WIDTH,)} | changes
+    return design(**{field.name: small[field.name] for field in dataclasses.fields(design) if field.name in small})
+
+
+def make_tokens(names, *, batch=BATCH, seed=0):
+    """Row 0: everything is real. Row 1: the first modality is padded. Row 2: the second is absent."""
+    rng = np.random.default_rng(seed)
+    tokens = {}
+    for i, name in enumerate(names):
+        mask = np.ones((batch, LENGTHS[name]), bool)
+        if i == 0:
+            mask[1, -2:] = False
+        if i == 1:
+            mask[2] = False
+        values = rng.standard_normal((batch, LENGTHS[name], WIDTH))
+        tokens[name] = Tokens.of(jnp.asarray(values, jnp.float32), jnp.asarray(mask))
+    return tokens
+
+
+def outputs(fused):
+    return fused.streams if fused.shared is None else fused.streams | {'shared': fused.shared}
