@@ -1,4 +1,4 @@
-"""Image + question -> answer on easy-VQA, by a patch encoder, a token encoder and one fused transformer.
+"""Image + question -> answer on easy-VQA: convolutional image tokens, word tokens, and one transformer over both.
 
     scripts/mmjax train configs/easy_vqa.py
 
@@ -7,7 +7,7 @@ Expected: see configs/expected/easy_vqa.json; `scripts/check easy_vqa` trains th
 
 from mmjax.data import Data, Image, RandomFlip, RandomShift, Tfds, Words
 from mmjax.decoders.classification import LogitSum
-from mmjax.encoders.image import PatchEncoder
+from mmjax.encoders.image import ConvEncoder
 from mmjax.encoders.text import TokenEncoder
 from mmjax.evals.accuracy import Accuracy
 from mmjax.experiment import Evaluation, Experiment
@@ -15,7 +15,7 @@ from mmjax.fusion.early import Early
 from mmjax.model import Model
 from mmjax.nn.attention import Attention
 from mmjax.nn.block import Block
-from mmjax.nn.mlp import Mlp
+from mmjax.nn.positions import SinCos
 from mmjax.objectives.cross_entropy import CrossEntropy
 from mmjax.optim import AdamW, WarmupCosine
 
@@ -41,7 +41,7 @@ def split(name: str, *augment, config: str = 'easy_vqa') -> Data:
 
 
 def block() -> Block:
-    return Block(attention=Attention(heads=4), mlp=Mlp(ratio=4.0))
+    return Block(attention=Attention(heads=2))
 
 
 def experiment() -> Experiment:
@@ -50,19 +50,19 @@ def experiment() -> Experiment:
         name='easy_vqa',
         model=Model(
             encoders={
-                'image': PatchEncoder(width=width, patch=8, depth=1, block=block()),
-                'text': TokenEncoder(vocabulary=WORDS.size, width=width, depth=1, block=block()),
+                'image': ConvEncoder(width=width, channels=(16, 32, 64, 64), positions=SinCos()),
+                'text': TokenEncoder(vocabulary=WORDS.size, width=width, depth=0),
             },
-            fusion=Early(depth=3, block=block()),
+            fusion=Early(depth=3, block=block(), unroll=3),
             decoders={'answer': LogitSum(classes=13)},
         ),
-        data=split('train', RandomFlip('image'), RandomShift('image', pixels=4)),
+        data=split('train', RandomShift('image', pixels=4), RandomFlip('image')),
         objectives={'answer': CrossEntropy(output='answer', target='answer')},
         evals={
-            'validation': Evaluation(split('validation'), Accuracy(by='kind'), every=500),
+            'validation': Evaluation(split('validation'), Accuracy(by='kind'), every=1000),
             'test': Evaluation(split('test'), Accuracy(by='kind'), references=REFERENCES),
         },
-        optim=AdamW(schedule=WarmupCosine(peak=1e-3, warmup=200), decay=0.05),
-        steps=2000,
-        batch_size=128,
+        optim=AdamW(schedule=WarmupCosine(peak=1e-3, warmup=100), decay=0.05),
+        steps=4500,
+        batch_size=64,
     )

@@ -38,8 +38,8 @@ def write_json(path: Path, value: Any) -> None:
 
 def manifest(experiment: Experiment, *, parameters: int, config_file: str | None) -> dict[str, Any]:
     """Everything beside the config that a result may depend on, and what is needed to read it (names of classes)."""
-    opened = {'train': open_data(experiment.data)}
-    opened |= {name: open_data(evaluation.data) for name, evaluation in experiment.evals.items()}
+    sources = {'train': experiment.data.source}
+    sources |= {name: evaluation.data.source for name, evaluation in experiment.evals.items()}
     device = jax.devices()[0]
     return {
         'config_file': config_file,
@@ -50,8 +50,8 @@ def manifest(experiment: Experiment, *, parameters: int, config_file: str | None
         'platform': platform.platform(),
         'device': {'kind': device.device_kind, 'count': jax.device_count(), 'processes': jax.process_count()},
         'parameters': parameters,
-        'data': {name: data.fingerprint for name, data in opened.items()},
-        'labels': {field: list(names) for field, names in opened['train'].labels.items()},
+        'data': {name: source.open().fingerprint for name, source in sources.items()},  # opened, not read
+        'labels': {field: list(names) for field, names in open_data(experiment.data).labels.items()},
     }
 
 

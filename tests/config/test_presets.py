@@ -7,12 +7,18 @@ import pkgutil
 from pathlib import Path
 
 import flax.linen as nn
+import jax
+import numpy as np
 import pytest
 
 from mmjax import config
 from mmjax.config import swaps
 from mmjax.config.tree import to_tree
+from mmjax.data.transforms import prepare
 from mmjax.experiment import Experiment
+from mmjax.sharding import MeshShape
+from mmjax.train.state import abstract_state
+from mmjax.train.step import predict_step
 
 ROOT = Path(__file__).parents[2]
 PRESETS = sorted(path.name for path in (ROOT / 'configs').glob('*.py') if not path.name.startswith('_'))
@@ -30,6 +36,21 @@ def test_every_preset_survives_json(name):
     assert loaded == experiment
     assert config.override(experiment, []) == experiment
     assert config.config_hash(loaded) == config.config_hash(experiment)
+
+
+@pytest.mark.parametrize('name', PRESETS)
+@pytest.mark.parametrize('design', DESIGNS)
+def test_every_preset_has_shapes_with_every_design(name, design):
+    """The whole state and the outputs, without data and without computing."""
+    experiment = config.override(preset(name), [f'model.fusion={design}'])
+    absent = {key: None for key in experiment.model.encoders} | {'answer': np.int32(0), 'weight': np.float32(1)}
+    row = prepare(absent, experiment.data.transforms)
+    batch = {key: jax.ShapeDtypeStruct((8, *np.shape(x)), np.asarray(x).dtype) for key, x in row.items()}
+    state = abstract_state(experiment, batch, MeshShape(fsdp=4).build())
+    outputs = jax.eval_shape(lambda p, b: predict_step(p, b, experiment=experiment), state.params, batch)
+    assert {key: x.shape for key, x in outputs.items()} == {
+        key: (8, decoder.classes) for key, decoder in experiment.model.decoders.items()
+    }
 
 
 @pytest.mark.parametrize('name', DESIGNS)
