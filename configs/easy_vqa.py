@@ -15,6 +15,7 @@ from mmjax.fusion.early import Early
 from mmjax.model import Model
 from mmjax.nn.attention import Attention
 from mmjax.nn.block import Block
+from mmjax.nn.norm import NoNorm
 from mmjax.nn.positions import SinCos
 from mmjax.objectives.cross_entropy import CrossEntropy
 from mmjax.optim import AdamW, WarmupCosine
@@ -36,8 +37,8 @@ WORDS = Words(
 REFERENCES = {'majority': 0.373, 'question only': 0.670, 'additive bound': 0.88, "authors' model": 0.9378}
 
 
-def split(name: str, *augment, config: str = 'easy_vqa') -> Data:
-    return Data(Tfds(config, name, FIELDS), (Image('image', size=64), WORDS, *augment))
+def split(name: str, *augment) -> Data:
+    return Data(Tfds('easy_vqa', name, FIELDS), (Image('image', size=64), WORDS, *augment))
 
 
 def block() -> Block:
@@ -50,7 +51,7 @@ def experiment() -> Experiment:
         name='easy_vqa',
         model=Model(
             encoders={
-                'image': ConvEncoder(width=width, channels=(16, 32, 64, 64), positions=SinCos()),
+                'image': ConvEncoder(width=width, channels=(16, 32, 64, 64), norm=NoNorm(), positions=SinCos()),
                 'text': TokenEncoder(vocabulary=WORDS.size, width=width, depth=0),
             },
             fusion=Early(depth=3, block=block(), unroll=3),
@@ -62,7 +63,7 @@ def experiment() -> Experiment:
             'validation': Evaluation(split('validation'), Accuracy(by='kind'), every=1000),
             'test': Evaluation(split('test'), Accuracy(by='kind'), references=REFERENCES),
         },
-        optim=AdamW(schedule=WarmupCosine(peak=1e-3, warmup=100), decay=0.05),
-        steps=4500,
+        optim=AdamW(schedule=WarmupCosine(peak=1.5e-3, warmup=200), decay=0.05),
+        steps=6500,
         batch_size=64,
     )

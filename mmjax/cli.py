@@ -76,9 +76,12 @@ class Train(Verb):
 
         written = load_file(self.config, kind=Experiment)
         experiment = override(written, rest, prog=f'mmjax train {self.config}', known_flags=('--workdir', '--json'))
-        digest = config_hash(experiment)
-        suffix = f'-{digest[:8]}' if digest != config_hash(written) else ''
+        from mmjax.train.directory import MAY_CHANGE
         from mmjax.train.run import train
+
+        same = {name: getattr(written, name) for name in MAY_CHANGE}  # with these changed it is the same run
+        digest = config_hash(dataclasses.replace(experiment, **same))
+        suffix = f'-{digest[:8]}' if digest != config_hash(written) else ''
 
         workdir = self.workdir or str(Path('runs', Path(self.config).stem + suffix))
         return train(experiment, workdir=workdir, config_file=self.config)

@@ -71,6 +71,11 @@ class Experiment:
         for name in ('steps', 'batch_size'):
             if getattr(self, name) < 1:
                 raise UserError(f'{name}: {getattr(self, name)} is below 1')
+        if self.seed < 0 or self.optim.accumulate < 1:
+            raise UserError(f'seed {self.seed} and optim.accumulate {self.optim.accumulate}: at least 0 and 1')
+        for name in self.evals:
+            if not name or '/' in name:
+                raise UserError(f"evals: '{name}' names files and metrics; give it a name without '/'")
         if self.precision not in PRECISIONS:
             raise UserError(f"precision: unknown '{self.precision}' (there are {PRECISIONS})")
         if not self.objectives:

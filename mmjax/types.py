@@ -20,13 +20,14 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 PAD_ID = 0
 
 Batch = Mapping[str, Array]
-Shapes = Mapping[str, jax.ShapeDtypeStruct | Array]  # a batch of which only shapes and dtypes matter
+Shapes = Mapping[str, jax.ShapeDtypeStruct | Array | np.ndarray]  # a batch of which only shapes and dtypes matter
 Outputs = Mapping[str, Array]
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from mmjax import config
 from mmjax.cli import main
-from mmjax.train.run import load_experiment, train
+from mmjax.train.directory import load_experiment
+from mmjax.train.run import train
 from tests.train import toy
 
 README = Path(__file__).parent.parent / 'README.md'

@@ -22,7 +22,7 @@ def _vector(module: nn.Module, name: str, init: nn.initializers.Initializer, siz
 
 
 class NoNorm(Norm):
-    """For a read-out that must stay linear: every other norm divides by what it reads."""
+    """The identity: for a read-out that must stay linear, or convolutions that train without one."""
 
     def __call__(self, x: Float[Array, '... d']) -> Float[Array, '... d']:
         return x

@@ -17,13 +17,13 @@ class Checkpoints:
     so a step that can be seen is whole, and what a killed process left behind is removed at the next start.
     """
 
-    def __init__(self, directory: str | Path, *, keep: int):
-        self._manager = ocp.CheckpointManager(
-            Path(directory).absolute(),
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=checkpoint_managers.LatestN(keep), cleanup_tmp_directories=True
-            ),
-        )
+    def __init__(self, directory: str | Path, *, keep: int | None):
+        """keep: how many of the newest steps stay; None: only reads, and leaves what another process writes alone."""
+        options = ocp.CheckpointManagerOptions(read_only=True, create=False, save_interval_steps=0)
+        if keep is not None:
+            policy = checkpoint_managers.LatestN(keep)
+            options = ocp.CheckpointManagerOptions(preservation_policy=policy, cleanup_tmp_directories=True)
+        self._manager = ocp.CheckpointManager(Path(directory).absolute(), options=options)
 
     @property
     def steps(self) -> list[int]:

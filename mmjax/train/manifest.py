@@ -13,6 +13,7 @@ import jax
 import mmjax
 from mmjax.config import config_hash
 from mmjax.data import open_data
+from mmjax.errors import UserError
 from mmjax.experiment import Experiment
 
 PACKAGES = (
@@ -42,7 +43,7 @@ def manifest(experiment: Experiment, *, parameters: int, config_file: str | None
     sources |= {name: evaluation.data.source for name, evaluation in experiment.evals.items()}
     device = jax.devices()[0]
     return {
-        'config_file': config_file,
+        'config_file': config_file and os.path.relpath(config_file),
         'config_hash': config_hash(experiment),
         **code_version(),
         'packages': {name: importlib.metadata.version(name) for name in PACKAGES if _installed(name)},
@@ -53,6 +54,28 @@ def manifest(experiment: Experiment, *, parameters: int, config_file: str | None
         'data': {name: source.open().fingerprint for name, source in sources.items()},  # opened, not read
         'labels': {field: list(names) for field, names in open_data(experiment.data).labels.items()},
     }
+
+
+def record_manifest(run: Path, now: dict[str, Any]) -> None:
+    """Writes manifest.json; where the run was begun before, adds what has changed since to its list `resumed`.
+
+    Raises:
+        UserError: where the data are not those that the run was begun with.
+    """
+    path = run / 'manifest.json'
+    if not path.exists():
+        write_json(path, now)
+        return
+    first = json.loads(path.read_text())
+    if first['data'] != now['data']:
+        changed = sorted(name for name in now['data'] if first['data'].get(name) != now['data'][name])
+        raise UserError(
+            f'{run}: the data of {", ".join(changed)} have changed since it began; choose another --workdir'
+        )
+    last = first | first.get('resumed', [{}])[-1]
+    changes = {name: value for name, value in now.items() if last.get(name) != value and name != 'config_file'}
+    if changes:
+        write_json(path, first | {'resumed': [*first.get('resumed', []), changes]})
 
 
 def code_version() -> dict[str, Any]:

@@ -13,7 +13,8 @@ from mmjax.data.transforms import prepare
 from mmjax.errors import UserError, nearest
 from mmjax.experiment import Experiment
 from mmjax.sharding import MeshShape
-from mmjax.train.run import load_experiment, restore
+from mmjax.train.directory import load_experiment
+from mmjax.train.run import restore
 from mmjax.train.step import predict_step
 
 
@@ -38,7 +39,7 @@ def predict(
     experiment = load_experiment(run, trust=trust)
     batch = {name: np.asarray(value)[None] for name, value in _example(experiment, inputs).items()}
     mesh = MeshShape(data=1).build(jax.devices()[:1])
-    state = restore(run, experiment, mesh)
+    state = restore(run, experiment, mesh, batch)
     outputs = jax.jit(lambda params, batch: predict_step(params, batch, experiment=experiment))(state.evaluated, batch)
     labels = _labels(run, experiment)
     answers: dict[str, Any] = {}

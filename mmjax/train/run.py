@@ -1,5 +1,6 @@
 """A run: a directory that `train` fills, goes on with, and `evaluate` reads."""
 
+import contextlib
 import functools
 import json
 import math
@@ -18,18 +19,16 @@ from mmjax.evals.base import Columns
 from mmjax.experiment import Experiment
 from mmjax.sharding import check_batch
 from mmjax.train.checkpoint import Checkpoints
+from mmjax.train.directory import claimed, load_experiment
 from mmjax.train.evaluate import Scorer
 from mmjax.train.flops import PEAK_FLOPS, train_flops
 from mmjax.train.loop import run_steps
-from mmjax.train.manifest import code_version, manifest, write_json
-from mmjax.train.metrics import Writers
+from mmjax.train.manifest import manifest, record_manifest, write_json
+from mmjax.train.metrics import Writers, finite
 from mmjax.train.report import write_report
 from mmjax.train.state import TrainState, abstract_state, create_state
 from mmjax.train.timing import Stopwatch
 from mmjax.types import Shapes
-
-# What may change when a run goes on: where and how often it writes, and on how many devices it computes.
-MAY_CHANGE = ('mesh', 'checkpoint', 'log')
 
 
 def train(experiment: Experiment, *, workdir: str, config_file: str | None = None) -> dict[str, float]:
@@ -42,19 +41,33 @@ def train(experiment: Experiment, *, workdir: str, config_file: str | None = Non
     run = Path(workdir)
     mesh = experiment.mesh.build()
     check_batch(experiment.batch_size, mesh, accumulate=experiment.optim.accumulate)
-    _claim(run, experiment)
-    results_file = run / 'results.json'
-    if results_file.exists():
-        _say(f'{run} is finished; its report is {run / "report.html"}')
-        return json.loads(results_file.read_text())
-
     batch = _shapes_of_batch(experiment)
     shapes = abstract_state(experiment, batch, mesh)
     _check_classes(experiment, shapes)
-    parameters = sum(x.size for x in jax.tree.leaves(shapes.params))
-    if jax.process_index() == 0 and not (run / 'manifest.json').exists():
-        write_json(run / 'manifest.json', manifest(experiment, parameters=parameters, config_file=config_file))
+    with claimed(run, experiment) if jax.process_index() == 0 else contextlib.nullcontext():
+        if not (run / 'results.json').exists():
+            _train(experiment, run, mesh, batch, shapes, config_file)
+        results = read_results(run)
+        if jax.process_index() == 0 and not (run / 'report.html').exists():
+            write_report(run, experiment=experiment)
+    show_references(experiment, results)
+    _say(f'report: {run / "report.html"}')
+    return results
 
+
+def _train(
+    experiment: Experiment,
+    run: Path,
+    mesh: jax.sharding.Mesh,
+    batch: Shapes,
+    shapes: TrainState,
+    config_file: str | None,
+) -> None:
+    """Fills a claimed directory: manifest, checkpoints, metrics, and when all is done predictions and results."""
+    parameters = sum(x.size for x in jax.tree.leaves(shapes.params))
+    if jax.process_index() == 0:
+        record_manifest(run, manifest(experiment, parameters=parameters, config_file=config_file))
+        (run / 'report.html').unlink(missing_ok=True)  # of a shorter run
     checkpoints = Checkpoints(run / 'checkpoints', keep=experiment.checkpoint.keep)
     state = _start(experiment, batch, shapes, mesh, checkpoints)
     step = int(state.step)
@@ -65,9 +78,8 @@ def train(experiment: Experiment, *, workdir: str, config_file: str | None = Non
     dumped = config.dump(experiment)
     writers = None
     if jax.process_index() == 0:
-        writers = Writers(
-            run, step=step, tensorboard=experiment.log.tensorboard, wandb=experiment.log.wandb, config=dumped
-        )
+        log = experiment.log
+        writers = Writers(run, step=step, tensorboard=log.tensorboard, wandb=log.wandb, config=dumped)
     scorer = Scorer(experiment, mesh)
     try:
         state = run_steps(
@@ -86,13 +98,15 @@ def train(experiment: Experiment, *, workdir: str, config_file: str | None = Non
             writers.close()
     results, columns = score_all(experiment, state.evaluated, scorer)
     if jax.process_index() == 0:
+        (run / 'predictions').mkdir(exist_ok=True)
         for name, table in columns.items():
-            (run / 'predictions').mkdir(exist_ok=True)
             np.savez_compressed(run / 'predictions' / f'{name}.npz', allow_pickle=False, **table)
-        write_json(results_file, results)
-        show_references(experiment, results)
-        _say(f'report: {write_report(run, experiment=experiment)}')
-    return results
+        write_json(run / 'results.json', {name: finite(value) for name, value in results.items()})
+
+
+def read_results(run: Path) -> dict[str, float]:
+    """The final metrics of a finished run."""
+    return {name: float(value) for name, value in json.loads((run / 'results.json').read_text()).items()}
 
 
 def evaluate(run: str, *, overrides: Sequence[str] = (), trust: Sequence[str] = ()) -> dict[str, float]:
@@ -101,7 +115,7 @@ def evaluate(run: str, *, overrides: Sequence[str] = (), trust: Sequence[str] = 
     experiment.check()
     mesh = experiment.mesh.build()
     check_batch(experiment.batch_size, mesh)
-    state = restore(run, experiment, mesh)
+    state = restore(run, experiment, mesh, _shapes_of_batch(experiment))
     results, _ = score_all(experiment, state.evaluated, Scorer(experiment, mesh))
     show_references(experiment, results)
     return results
@@ -116,34 +130,20 @@ def score_all(experiment: Experiment, params: Any, scorer: Scorer) -> tuple[dict
     return results, columns
 
 
-def load_experiment(run: str, *, trust: Sequence[str] = ()) -> Experiment:
-    """The experiment of a run directory, exactly as it was."""
-    path = Path(run, 'config.json')
-    try:
-        dumped = json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise UserError(f'{run}: holds no config.json, so it is not a run directory') from error
-    except json.JSONDecodeError as error:
-        raise UserError(f'{path}: is no JSON: {error}') from error
-    experiment = config.load(dumped, trust=trust)
-    if not isinstance(experiment, Experiment):
-        raise UserError(f'{path}: holds a {type(experiment).__name__}, not an Experiment')
-    return experiment
-
-
-def restore(run: str, experiment: Experiment, mesh: jax.sharding.Mesh) -> TrainState:
-    """The newest state of a run.
+def restore(run: str, experiment: Experiment, mesh: jax.sharding.Mesh, batch: Shapes) -> TrainState:
+    """The newest state of a run, which may be training at this moment; changes nothing on disk.
 
     Raises:
         UserError: where it has none.
     """
-    checkpoints = Checkpoints(Path(run, 'checkpoints'), keep=experiment.checkpoint.keep)
+    directory = Path(run, 'checkpoints')
+    if not directory.is_dir():
+        raise UserError(f'{run}: has no checkpoint yet; train it first')
+    checkpoints = Checkpoints(directory, keep=None)
     try:
         if not checkpoints.steps:
             raise UserError(f'{run}: has no checkpoint yet; train it first')
-        return checkpoints.restore(
-            checkpoints.steps[-1], abstract_state(experiment, _shapes_of_batch(experiment), mesh)
-        )
+        return checkpoints.restore(checkpoints.steps[-1], abstract_state(experiment, batch, mesh))
     finally:
         checkpoints.close()
 
@@ -155,38 +155,6 @@ def show_references(experiment: Experiment, results: Mapping[str, float]) -> Non
             lines = ', '.join(f'{what} {value:.4f}' for what, value in evaluation.references.items())
             _say(f'{name}: {results[f"{name}/accuracy"]:.4f}' if f'{name}/accuracy' in results else f'{name}:')
             _say(f'  to read it against: {lines}')
-
-
-def _claim(run: Path, experiment: Experiment) -> None:
-    """Makes the run directory, or checks that it is this experiment's."""
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-        path = run / 'config.json'
-        if not path.exists():
-            if any(run.iterdir()):
-                raise UserError(f'{run}: is not empty and holds no run; choose another --workdir')
-            if jax.process_index() == 0:
-                write_json(path, {'commit': code_version()['commit'], **config.dump(experiment)})
-            return
-    except OSError as error:
-        raise UserError(f'--workdir {run}: {error.strerror}') from error
-    old = json.loads(path.read_text())
-    new = config.dump(experiment)
-    different = [entry for entry in config.diff({k: v for k, v in old.items() if k != 'commit'}, new)]
-    different = [entry for entry in different if entry[0].split('.')[0] not in MAY_CHANGE]
-    if [entry[0] for entry in different] == ['steps']:
-        _, before, after = different[0]
-        if after > before and not experiment.optim.schedule.depends_on_length():
-            (run / 'results.json').unlink(missing_ok=True)
-            different = []
-    if different:
-        path, before, after = different[0]
-        more = f' and {len(different) - 1} more' if len(different) > 1 else ''
-        raise UserError(
-            f'{run}: belongs to another config: {path} was {before} and is {after}{more}; choose another '
-            '--workdir, or remove the directory'
-        )
-    write_json(run / 'config.json', {'commit': old.get('commit'), **new})
 
 
 def _shapes_of_batch(experiment: Experiment) -> Shapes:

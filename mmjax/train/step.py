@@ -27,8 +27,8 @@ def cast(tree: Any, precision: str) -> Any:
 def train_step(state: TrainState, batch: Batch, *, experiment: Experiment) -> tuple[TrainState, Metrics]:
     """One update. Draws are a function of (seed, step), not of the mesh.
 
-    Returns the next state and scalars: `loss`, `loss/OBJECTIVE`, `grad_norm`, `grad_norm/MODALITY` (of that modality's
-    encoder), `grad_norm/fusion`, `param_norm`, `learning_rate`.
+    Returns the next state and scalars: `loss`, `loss/OBJECTIVE` (scaled), `grad_norm`, `grad_norm/MODALITY` (of that
+    modality's encoder), `grad_norm/fusion`, `grad_norm/decoders_NAME`, `param_norm`, `learning_rate`.
     """
     optim = experiment.optim
     total_weight = jnp.maximum(batch['weight'].sum(), 1e-6)

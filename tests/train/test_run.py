@@ -13,11 +13,13 @@ import jax
 import numpy as np
 import pytest
 
+from mmjax.data import train_batches
 from mmjax.errors import UserError
 from mmjax.optim import WarmupCosine
 from mmjax.sharding import MeshShape
+from mmjax.train.directory import load_experiment
 from mmjax.train.predict import predict
-from mmjax.train.run import evaluate, load_experiment, restore, train
+from mmjax.train.run import evaluate, restore, train
 from tests.train import toy
 
 TRUST = ('tests',)
@@ -32,7 +34,8 @@ def finished(tmp_path_factory):
 
 def last_state(run):
     experiment = load_experiment(str(run), trust=TRUST)
-    return jax.tree.leaves(restore(str(run), experiment, MeshShape(data=1).build(jax.devices()[:1])))
+    batch = next(train_batches(experiment.data, batch_size=1, seed=0))
+    return jax.tree.leaves(restore(str(run), experiment, MeshShape(data=1).build(jax.devices()[:1]), batch))
 
 
 def assert_same_run(a, b):
@@ -145,7 +148,7 @@ def test_predict_gives_the_evaluated_probabilities(finished, tmp_path):
     assert sum(a['probability'] for a in answer['answer']) == pytest.approx(1)
     high = predict(str(run), {'text': 'same'}, threshold=0.999, trust=TRUST)  # a modality left out
     assert high['above_threshold'] is False
-    with pytest.raises(UserError, match="no such modality in the model; did you mean 'image'"):
+    with pytest.raises(UserError, match="no such modality; did you mean 'image'"):
         predict(str(run), {'imag': 'x'}, trust=TRUST)
     with pytest.raises(UserError, match='No such file'):
         predict(str(run), {'image': str(tmp_path / 'none.png')}, trust=TRUST)
@@ -176,3 +179,33 @@ def test_bad_values_are_told_before_training(tmp_path):
     assert not Path(run).exists()
     with pytest.raises(UserError, match=r'answer.classes is 3, but answer, .* has 2 classes'):
         train(toy.experiment(model=toy.model(classes=3)), workdir=run)
+    with pytest.raises(UserError, match=r'optim.accumulate 0'):
+        train(toy.experiment(optim=dataclasses.replace(toy.experiment().optim, accumulate=0)), workdir=run)
+    assert not Path(run).exists()  # so the mended config may use it
+
+
+def test_a_second_process_is_refused_and_a_lost_report_is_made_again(finished, tmp_path):
+    import fcntl
+
+    run, results = finished
+    (run / 'report.html').unlink()
+    with (run / 'lock').open('a') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match='another process trains in it'):
+            train(toy.experiment(), workdir=str(run))
+    assert train(toy.experiment(), workdir=str(run)) == results
+    assert (run / 'report.html').exists()
+
+
+def test_resuming_tells_what_changed_and_refuses_other_data(tmp_path):
+    train(toy.experiment(steps=2), workdir=str(tmp_path))
+    path = tmp_path / 'manifest.json'
+    first = json.loads(path.read_text())
+    path.write_text(json.dumps(first | {'python': '2.7', 'packages': {}}))
+    train(toy.experiment(steps=4), workdir=str(tmp_path))
+    (resumed,) = json.loads(path.read_text())['resumed']
+    assert resumed.pop('config_hash') != first['config_hash']  # of the longer run
+    assert resumed == {'packages': first['packages'], 'python': first['python']}
+    path.write_text(json.dumps(first | {'data': {'train': 'other', 'test': 'toy'}}))
+    with pytest.raises(UserError, match='the data of train changed'):
+        train(toy.experiment(steps=6), workdir=str(tmp_path))

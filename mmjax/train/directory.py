@@ -1,0 +1,94 @@
+"""A run directory: whose it is, and who may write into it."""
+
+import fcntl
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mmjax import config
+from mmjax.errors import UserError
+from mmjax.experiment import Experiment
+from mmjax.train.manifest import code_version, write_json
+
+# What may change when a run goes on: where and how often it writes, and on how many devices it computes.
+MAY_CHANGE = ('mesh', 'checkpoint', 'log')
+
+
+@contextmanager
+def claimed(run: Path, experiment: Experiment) -> Iterator[None]:
+    """Makes the directory of a run, or checks that it is this experiment's; holds its lock until the block ends.
+
+    Raises:
+        UserError: where it cannot be written, holds something else or another run, or another process trains in it.
+    """
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        if not (run / 'config.json').exists() and any(path.name != 'lock' for path in run.iterdir()):
+            raise UserError(f'{run}: is not empty and holds no run; choose another --workdir')
+        lock = (run / 'lock').open('a')
+    except OSError as error:
+        raise UserError(f'--workdir {run}: {error.strerror}') from error
+    with lock:
+        try:
+            fcntl.flock(
+                lock, fcntl.LOCK_EX | fcntl.LOCK_NB
+            )  # the kernel frees it when the process dies, however it does
+        except BlockingIOError as error:
+            raise UserError(f'{run}: another process trains in it; wait for it, or choose another --workdir') from error
+        _settle(run, experiment)
+        yield
+
+
+def load_experiment(run: str, *, trust: Sequence[str] = ()) -> Experiment:
+    """The experiment of a run directory, exactly as it was."""
+    experiment = config.load(_read_config(Path(run)), trust=trust)
+    if not isinstance(experiment, Experiment):
+        raise UserError(f'{run}/config.json: holds a {type(experiment).__name__}, not an Experiment')
+    return experiment
+
+
+def _settle(run: Path, experiment: Experiment) -> None:
+    """Writes config.json, or compares it with the experiment."""
+    new = config.dump(experiment)
+    if not (run / 'config.json').exists():
+        write_json(run / 'config.json', {'commit': code_version()['commit'], **new})
+        return
+    old = _read_config(run)
+    # Loaded and dumped again, so that fields that were added since have the value that the run had.
+    before = config.dump(config.load(old, trust=_packages(new)))
+    different = [entry for entry in config.diff(before, new) if entry[0].split('.')[0] not in MAY_CHANGE]
+    if [path for path, _, _ in different] == ['steps']:
+        _, was, wanted = different[0]
+        if wanted > was and not experiment.optim.schedule.depends_on_length():
+            (run / 'results.json').unlink(missing_ok=True)
+            different = []
+    if different:
+        path, was, wanted = different[0]
+        more = f' and {len(different) - 1} more' if len(different) > 1 else ''
+        raise UserError(
+            f'{run}: belongs to another config: {path} was {was} and is {wanted}{more}; choose another --workdir, or '
+            'remove the directory'
+        )
+    write_json(run / 'config.json', {'commit': old.get('commit'), **new})
+
+
+def _read_config(run: Path) -> dict[str, Any]:
+    path = run / 'config.json'
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise UserError(f'{run}: holds no config.json, so it is not a run directory') from error
+    except json.JSONDecodeError as error:
+        raise UserError(f'{path}: is no JSON: {error}') from error
+
+
+def _packages(dumped: Any) -> tuple[str, ...]:
+    """The packages of all classes in a dump: the user's own experiment names them, so they are trusted."""
+    if isinstance(dumped, list):
+        return tuple(package for item in dumped for package in _packages(item))
+    if not isinstance(dumped, dict):
+        return ()
+    own = (str(dumped['class']).split('.')[0],) if 'class' in dumped else ()
+    return own + tuple(package for item in dumped.values() for package in _packages(item))
