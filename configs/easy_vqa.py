@@ -2,7 +2,7 @@
 
     scripts/mmjax train configs/easy_vqa.py
 
-Expected: see configs/expected/easy_vqa.json; `scripts/check easy_vqa` trains three seeds and compares.
+Expected: configs/expected/easy_vqa.json; `scripts/check easy_vqa` trains three seeds and compares.
 """
 
 from mmjax.data import Data, Image, RandomFlip, RandomShift, Tfds, Words

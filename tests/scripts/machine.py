@@ -4,6 +4,7 @@ A fake `-m venv` makes an environment out of copies of itself, so a set-up takes
 """
 
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -65,6 +66,8 @@ class Clone:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            # A shell that runs the suite in the background has SIGINT ignored, and bash cannot trap what it inherits so.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def run(self, *args: str, cwd: Path | None = None, **env: str) -> tuple[int, str, list[str]]:

@@ -207,5 +207,5 @@ def test_resuming_tells_what_changed_and_refuses_other_data(tmp_path):
     assert resumed.pop('config_hash') != first['config_hash']  # of the longer run
     assert resumed == {'packages': first['packages'], 'python': first['python']}
     path.write_text(json.dumps(first | {'data': {'train': 'other', 'test': 'toy'}}))
-    with pytest.raises(UserError, match='the data of train changed'):
+    with pytest.raises(UserError, match='the data of train have changed'):
         train(toy.experiment(steps=6), workdir=str(tmp_path))
