@@ -66,7 +66,7 @@ class Clone:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            # A shell that runs the suite in the background has SIGINT ignored, and bash cannot trap what it inherits so.
+            # A shell in the background ignores SIGINT, and bash cannot trap a signal that it inherits ignored.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
