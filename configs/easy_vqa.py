@@ -32,9 +32,10 @@ WORDS = Words(
     ),
 )  # fmt: skip
 
-# Accuracy on the test split of: the commonest answer; the commonest answer to each question; the best model that adds a
-# score for the image to one for the question, about; the data set's authors.
-REFERENCES = {'majority': 0.373, 'question only': 0.670, 'additive bound': 0.88, "authors' model": 0.9378}
+# Accuracy on the test split of: the commonest answer; the commonest answer to each question; a model that adds a score
+# for the shape and colour to one for the question, trained by cross-entropy (these three: tests/data/builders/
+# test_easy_vqa.py); the data set's authors. Arranged for accuracy instead, additive scores can reach about 0.89.
+REFERENCES = {'majority': 0.373, 'question only': 0.670, 'additive': 0.871, "authors' model": 0.9378}
 
 
 def split(name: str, *augment) -> Data:
@@ -64,6 +65,6 @@ def experiment() -> Experiment:
             'test': Evaluation(split('test'), Accuracy(by='kind'), references=REFERENCES),
         },
         optim=AdamW(schedule=WarmupCosine(peak=1.5e-3, warmup=200), decay=0.05),
-        steps=6500,
+        steps=4500,
         batch_size=64,
     )

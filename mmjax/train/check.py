@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from mmjax.errors import UserError, nearest
 from mmjax.train.expected import ROOT, Expected, check_seeds, experiment_of, names, read, write
+from mmjax.train.manifest import code_version, other_code
 
 RUNS = Path('runs', 'check')  # below the working directory, as all runs are
 
@@ -71,6 +72,15 @@ def _arguments(argv: Sequence[str], *, root: Path) -> argparse.Namespace:
     return given
 
 
+def _check_code(name: str, seeds: Sequence[int]) -> None:
+    """Raises UserError where a score would be recorded that the committed code did not give."""
+    if code_version()['dirty']:
+        raise UserError('--write: there are changes to the code that are not committed; commit them, then measure')
+    for run in (RUNS / f'{name}-{seed}' for seed in seeds):
+        if (run / 'manifest.json').exists() and (code := other_code(run)):
+            raise UserError(f'--write: {run} was trained by other code, of commit {code}; remove it to measure anew')
+
+
 def check(argv: Sequence[str], *, root: Path = ROOT) -> bool:
     """Runs `scripts/check` with these arguments; returns whether every recipe passed. Raises UserError on bad input."""
     given = _arguments(argv, root=root)
@@ -78,6 +88,7 @@ def check(argv: Sequence[str], *, root: Path = ROOT) -> bool:
     expectations = {name: read(name, root=root) for name in given.names}
     for name, expected in expectations.items() if given.write else ():
         check_seeds(name, expected, given.seeds)
+        _check_code(name, given.seeds or expected.seeds)
     if given.json and not Path(given.json).absolute().parent.is_dir():
         raise UserError(f'--json {given.json}: No such file or directory')
     flat: dict[str, float | bool] = {}

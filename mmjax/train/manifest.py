@@ -79,18 +79,31 @@ def record_manifest(run: Path, now: dict[str, Any]) -> None:
 
 
 def code_version() -> dict[str, Any]:
-    """The commit of the source tree that runs, and whether it was changed since; None outside a git checkout."""
-
-    def git(*args: str) -> str:
-        root = Path(mmjax.__file__).parent.parent
-        return subprocess.run(
-            ('git', '-C', str(root), *args), capture_output=True, text=True, check=True
-        ).stdout.strip()
-
+    """The commit of the source tree that runs, and whether any Python was changed since; None outside a checkout."""
     try:
-        return {'commit': git('rev-parse', 'HEAD'), 'dirty': bool(git('status', '--porcelain'))}
+        return {'commit': _git('rev-parse', 'HEAD'), 'dirty': bool(_git('status', '--porcelain', '--', '*.py'))}
     except (OSError, subprocess.CalledProcessError):
         return {'commit': None, 'dirty': None}
+
+
+def other_code(run: Path) -> str | None:
+    """Returns the commits that trained a run where their package `mmjax` is not the one that runs now, else None."""
+    first = json.loads((run / 'manifest.json').read_text())
+    parts = [first | resumed for resumed in ({}, *first.get('resumed', ()))]
+    for part in parts:
+        commit = part['commit']
+        try:
+            changed = commit is None or part['dirty'] or _git('diff', '--name-only', commit, '--', 'mmjax')
+        except (OSError, subprocess.CalledProcessError):  # this clone has no such commit
+            changed = True
+        if changed:
+            return f'{commit}{", with changes that were not committed" if part["dirty"] else ""}'
+    return None
+
+
+def _git(*args: str) -> str:
+    root = Path(mmjax.__file__).parent.parent
+    return subprocess.run(('git', '-C', str(root), *args), capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _installed(name: str) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mmjax.train import check
+from mmjax.train.manifest import write_json
 from tests.train.test_expected import put
 
 SCORES = {0: 0.93, 1: 0.95, 5: 0.2}
@@ -27,6 +28,7 @@ def trained(tmp_path, monkeypatch) -> list[tuple[str, int, int]]:
         return json.loads(results.read_text())
 
     monkeypatch.setattr('mmjax.train.run.train', train)
+    monkeypatch.setattr(check, 'code_version', lambda: {'commit': 'abc', 'dirty': False})
     monkeypatch.chdir(tmp_path)
     return done
 
@@ -69,6 +71,20 @@ def test_seeds_json_and_write(tmp_path, trained, capsys):
     assert code == 0 and [seed for _, seed, _ in trained] == [1]
     assert json.loads(path.read_text())['results'] == {'1': 0.95}
     assert json.loads(Path('flat.json').read_text()) == {'good/1': 0.95, 'good/mean': 0.95, 'good/passed': True}
+
+
+def test_a_score_is_written_only_where_the_committed_code_gave_it(tmp_path, trained, capsys, monkeypatch):
+    path = put(tmp_path)
+    before = path.read_text()
+    run = Path('runs/check/good-1')
+    run.mkdir(parents=True)
+    write_json(run / 'manifest.json', {'commit': '0' * 40, 'dirty': False})
+    code, said = answer(tmp_path, 'good', '--write', capsys=capsys)
+    assert code == 2 and f'{run} was trained by other code, of commit {"0" * 40}; remove it' in said
+    monkeypatch.setattr(check, 'code_version', lambda: {'commit': 'abc', 'dirty': True})
+    code, said = answer(tmp_path, 'good', '--write', '--seeds', '0', capsys=capsys)
+    assert code == 2 and 'not committed' in said
+    assert trained == [] and path.read_text() == before
 
 
 def test_scores_that_fail_are_written_too(tmp_path, trained, capsys):

@@ -41,7 +41,7 @@ ANSWERS = (
 FILES = ('manifest.json', 'metrics.jsonl', 'timing.jsonl', 'results.json', 'predictions/test.npz')
 KINDS = ('yes/no', 'open')
 HOSTILE = '<script>alert("x")</script>&amp;'
-REFERENCES = {'majority': 0.373, 'question only': 0.67, 'additive bound': 0.88, "authors' model": 0.9378}
+REFERENCES = {'majority': 0.373, 'question only': 0.67, 'additive': 0.871, "authors' model": 0.9378}
 
 
 LOST_WITH = {
