@@ -61,10 +61,10 @@ def experiment() -> Experiment:
         data=split('train', RandomShift('image', pixels=4), RandomFlip('image')),
         objectives={'answer': CrossEntropy(output='answer', target='answer')},
         evals={
-            'validation': Evaluation(split('validation'), Accuracy(by='kind'), every=1000),
+            'validation': Evaluation(split('validation'), Accuracy(by='kind'), every=2000),
             'test': Evaluation(split('test'), Accuracy(by='kind'), references=REFERENCES),
         },
-        optim=AdamW(schedule=WarmupCosine(peak=1.5e-3, warmup=200), decay=0.05),
-        steps=4500,
-        batch_size=64,
+        optim=AdamW(schedule=WarmupCosine(peak=1e-3, warmup=200), decay=0.05),
+        steps=9000,
+        batch_size=32,
     )

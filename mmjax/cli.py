@@ -193,8 +193,8 @@ def _main(argv: list[str]) -> None:
         raise UserError(f'no verb {name!r}{nearest(name, VERBS) or "; there are " + ", ".join(VERBS)}')
     verb, rest = _parse(name, args)
     to_stdout = verb.json == '-'
-    if verb.json and not to_stdout and not os.access(Path(verb.json).parent, os.W_OK):
-        raise UserError(f"--json {verb.json}: can't write into the directory {Path(verb.json).parent}")
+    if verb.json and not to_stdout:
+        _check_writable(Path(verb.json))
     with contextlib.redirect_stdout(sys.stderr) if to_stdout else contextlib.nullcontext():
         result = verb.run(rest)
     written = json.dumps(result, indent=1)
@@ -206,11 +206,20 @@ def _main(argv: list[str]) -> None:
         Path(verb.json).write_text(written + '\n')
 
 
+def _check_writable(file: Path) -> None:
+    """Before hours of work whose result is to go there."""
+    if file.is_dir():
+        raise UserError(f'--json {file}: is a directory; name a file')
+    if not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise UserError(f"--json {file}: can't write into the directory {file.parent}")
+
+
 def _parse(name: str, args: list[str]) -> tuple[Verb, list[str]]:
     """Returns the verb with its own options, and the arguments that are left: changes to a config, or inputs."""
     cls = VERBS[name]
     # With a config named, its fields are what --help is about.
-    later = [a for a in args if a in ('-h', '--help')] if cls.takes_overrides and args and args[0][0] != '-' else []
+    names_config = cls.takes_overrides and bool(args) and not args[0].startswith('-')
+    later = [arg for arg in args if arg in ('-h', '--help')] if names_config else []
     own = [arg for arg in args if arg not in later]
     verb, rest = parse(cls, own, prog=f'mmjax {name}')
     return verb, rest + later[:1]

@@ -32,6 +32,7 @@ class WarmupCosine(Schedule):
     end: float = 0.0
 
     def build(self, steps: int) -> Callable[[Any], Any]:
+        _check_warmup(self.warmup)
         if self.warmup >= steps:
             raise UserError(
                 f'optim.schedule.warmup: {self.warmup} steps of warm-up do not fit into a run of {steps} steps'
@@ -47,11 +48,17 @@ class WarmupConstant(Schedule):
     warmup: int = 100
 
     def build(self, steps: int) -> Callable[[Any], Any]:
+        _check_warmup(self.warmup)
         start = 0.0 if self.warmup else self.peak  # without steps of warm-up Optax stays at the start for ever
         return optax.warmup_constant_schedule(start, self.peak, self.warmup)
 
     def depends_on_length(self) -> bool:
         return False
+
+
+def _check_warmup(warmup: int) -> None:
+    if warmup < 0:
+        raise UserError(f'optim.schedule.warmup: {warmup} is negative; 0 is no warm-up')
 
 
 @dataclasses.dataclass(frozen=True)

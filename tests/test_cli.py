@@ -141,6 +141,8 @@ def test_diff_tells_what_differs(run, tmp_path, capsys):
         (['train', CONFIG, 'model.fuson=late'], "no 'fuson' in model; did you mean 'fusion'?"),
         (['train', 'number.py'], 'number.py: experiment() returns a int; it must return a Experiment'),
         (['train', CONFIG, '--json', 'no/where.json'], "--json no/where.json: can't write into the directory no"),
+        (['train', CONFIG, '--json', '.'], '--json .: is a directory; name a file'),
+        (['train', ''], 'no such config file'),
         (['eval', 'nowhere'], 'nowhere: no such run directory'),
         (['eval', '.'], '.: holds no config.json, so it is not a run directory'),
         (['predict', 'nowhere', '--image', 'a.png'], 'nowhere: no such run directory'),

@@ -45,6 +45,12 @@ def test_warmup_that_does_not_fit():
         WarmupCosine(warmup=100).build(100)
 
 
+@pytest.mark.parametrize('schedule', [WarmupCosine(warmup=-1), WarmupConstant(warmup=-1)])
+def test_negative_warmup(schedule):
+    with pytest.raises(UserError, match='warmup: -1 is negative'):
+        schedule.build(100)
+
+
 PARAMS = {
     'dense': {'kernel': np.full((3, 2), 0.5, np.float32), 'bias': np.full(2, 0.5, np.float32)},
     'norm': {'scale': np.ones(3, np.float32)},

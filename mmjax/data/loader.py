@@ -20,7 +20,7 @@ from mmjax.data.cache import Cached
 from mmjax.data.prepare import data_dir
 from mmjax.errors import UserError
 
-Batch = dict[str, np.ndarray]
+HostBatch = dict[str, np.ndarray]  # of one process, before it is placed on devices
 
 READ_AHEAD = 2  # batches ready before they are asked for
 OPEN_AT_ONCE = 8  # opened data sets, with their caches, that a process keeps
@@ -60,7 +60,7 @@ def open_data(data: Data) -> OpenData:
 
 def train_batches(
     data: Data, *, batch_size: int, seed: int, start: int = 0, process_index: int = 0, process_count: int = 1
-) -> Iterator[Batch]:
+) -> Iterator[HostBatch]:
     """Endless batches, from global batch `start` on: this process's rows of each.
 
     Each batch holds the examples' entries stacked to [B/P, …], `index` int32 [B/P], the row in the split, and `weight`
@@ -77,7 +77,7 @@ def train_batches(
     return _serve(make, start=start, stop=sys.maxsize, workers=data.workers)
 
 
-def eval_batches(data: Data, *, batch_size: int, process_index: int = 0, process_count: int = 1) -> Iterator[Batch]:
+def eval_batches(data: Data, *, batch_size: int, process_index: int = 0, process_count: int = 1) -> Iterator[HostBatch]:
     """Once through the split in its order, random transforms left out: this process's rows of each batch.
 
     Entries are those of `train_batches`. The last batch is filled up to `batch_size` with copies of the last row that
@@ -109,7 +109,7 @@ def generator(seed: int, place: int, position: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=seed, counter=[0, position, place, 0]))
 
 
-def _train_batch(opened: OpenData, number: int, *, seed: int, batch_size: int, share: int, offset: int) -> Batch:
+def _train_batch(opened: OpenData, number: int, *, seed: int, batch_size: int, share: int, offset: int) -> HostBatch:
     first = number * batch_size + offset
     places = range(first, first + share)
     length = len(opened)
@@ -126,7 +126,7 @@ def _train_batch(opened: OpenData, number: int, *, seed: int, batch_size: int, s
     return _batch(examples, rows, np.ones(share, np.float32))
 
 
-def _eval_batch(opened: OpenData, number: int, *, batch_size: int, share: int, offset: int) -> Batch:
+def _eval_batch(opened: OpenData, number: int, *, batch_size: int, share: int, offset: int) -> HostBatch:
     first = number * batch_size + offset
     places = np.arange(first, first + share)
     rows = np.minimum(places, len(opened) - 1).tolist()
@@ -137,7 +137,7 @@ def _eval_batch(opened: OpenData, number: int, *, batch_size: int, share: int, o
     return _batch(examples, rows, (places < len(opened)).astype(np.float32))
 
 
-def _batch(examples: list[Any], rows: Sequence[int], weight: np.ndarray) -> Batch:
+def _batch(examples: list[Any], rows: Sequence[int], weight: np.ndarray) -> HostBatch:
     return stack(examples) | {'index': np.asarray(rows, np.int32), 'weight': weight}
 
 
@@ -151,7 +151,7 @@ def _share(batch_size: int, process_count: int) -> int:
     return share
 
 
-def _serve(make: Any, *, start: int, stop: int, workers: int) -> Iterator[Batch]:
+def _serve(make: Any, *, start: int, stop: int, workers: int) -> Iterator[HostBatch]:
     """Makes batches start, start+1, … ahead of their use, in a thread or in worker processes."""
     import grain
 

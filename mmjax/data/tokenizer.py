@@ -16,8 +16,9 @@ import numpy as np
 
 from mmjax.data.base import Example, Transform
 from mmjax.errors import UserError
+from mmjax.types import PAD_ID
 
-PADDING, UNKNOWN, FIRST = 0, 1, 2
+UNKNOWN, FIRST = 1, 2  # after PAD_ID, 0
 
 CUT: Counter[tuple[str, int]] = Counter()
 """Texts cut in this process, by (batch key, length). Equal texts of a cached set are tokenised, and counted, once."""
@@ -61,7 +62,7 @@ class Words(Transform):
 
     def decode(self, ids: Iterable[SupportsInt]) -> str:
         """The words of these ids, joined by spaces; unknown ones read '?'."""
-        return ' '.join('?' if i == UNKNOWN else self.vocabulary[i - FIRST] for i in map(int, ids) if i != PADDING)
+        return ' '.join('?' if i == UNKNOWN else self.vocabulary[i - FIRST] for i in map(int, ids) if i != PAD_ID)
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def _text(tokenizer: Words | Bytes, example: Example) -> str | None:
 
 def _entries(tokenizer: Words | Bytes, tokens: list[int] | None) -> Example:
     key, length = tokenizer.key, tokenizer.length
-    ids = np.full(length, PADDING, np.int32)
+    ids = np.full(length, PAD_ID, np.int32)
     if tokens and len(tokens) > length:
         if not CUT[key, length]:
             name = type(tokenizer).__name__

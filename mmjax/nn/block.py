@@ -55,8 +55,10 @@ def repeat(layer: nn.Module, carry: Any, *, depth: int, train: bool, remat: str 
     Every parameter of the layer gets a leading axis `layers`. A carry keeps shapes and dtypes. depth 0: the identity.
 
     Raises:
-        UserError: on an unknown remat policy.
+        UserError: on an unknown remat policy, a negative depth, an unroll below 1.
     """
+    if depth < 0 or unroll < 1:
+        raise UserError(f'depth {depth}, unroll {unroll}: at least 0 layers, at least 1 in a step of the scan')
     if remat not in REMAT:
         raise UserError(f"remat: unknown policy '{remat}'{nearest(remat, REMAT)} (there are {sorted(REMAT)})")
     if depth == 0:

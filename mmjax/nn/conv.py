@@ -16,10 +16,8 @@ class Conv2d(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, 'b y x c']) -> Float[Array, 'b y2 x2 c2']:
-        shape, axes = (
-            (self.kernel, self.kernel, x.shape[-1], self.features),
-            ('kernel', 'kernel', 'channels', 'channels'),
-        )
+        shape = (self.kernel, self.kernel, x.shape[-1], self.features)
+        axes = ('kernel', 'kernel', 'channels', 'channels')
         kernel = parameter(self, 'kernel', shape, axes, nn.initializers.he_normal())
         bias = parameter(self, 'bias', (self.features,), ('channels',), nn.initializers.zeros)
         y = jax.lax.conv_general_dilated(

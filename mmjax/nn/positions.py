@@ -73,7 +73,12 @@ def rotate(
     """Rotary embedding. Su et al. 2021, eq. 34, with the halves of a head as real and imaginary parts (GPT-NeoX order).
 
     The scores of rotated queries and keys depend on the difference of their positions only.
+
+    Raises:
+        UserError: where the width of a head is odd.
     """
+    if x.shape[-1] % 2:
+        raise UserError(f'rotary: turns pairs of numbers, and a head of {x.shape[-1]} is odd; choose other heads')
     half = x.shape[-1] // 2
     frequencies = base ** (-jnp.arange(half) / half)
     angles = rearrange(positions[..., None] * frequencies, 'b n k -> b n 1 k')

@@ -1,13 +1,12 @@
 """What differs between two runs, read from their directories alone: nothing is imported or run again."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from mmjax import config
 from mmjax.config.differences import ABSENT
-from mmjax.errors import UserError
+from mmjax.train.files import read_json
 from mmjax.train.metrics import read_rows
 
 # What the entries of manifest.json tell of; the rest is the environment.
@@ -32,16 +31,16 @@ def compare(run_a: str, run_b: str) -> dict[str, list[Any]]:
         UserError: a file of a run is missing or is no JSON.
     """
     a, b = Path(run_a), Path(run_b)
-    configs = [_json(run / 'config.json') for run in (a, b)]
+    configs = [read_json(run / 'config.json') for run in (a, b)]
     told = {f'config/{path or "class"}': [x, y] for path, x, y in config.diff(*configs)}
-    manifests = [_flat(_json(run / 'manifest.json')) for run in (a, b)]
+    manifests = [_flat(read_json(run / 'manifest.json')) for run in (a, b)]
     for section in ('config', 'code', 'data', 'environment'):
         for key, pair in _differences(*manifests):
             head = key.partition('/')[0]
             if SECTIONS.get(head, 'environment') == section and head not in UNTOLD:
                 told[f'{section}/{key.removeprefix(f"{section}/")}'] = pair
     told |= {f'metrics/{key}': pair for key, pair in _first_parting(_metrics(a), _metrics(b))}
-    results = [_json(run / 'results.json') if (run / 'results.json').exists() else {} for run in (a, b)]
+    results = [read_json(run / 'results.json') if (run / 'results.json').exists() else {} for run in (a, b)]
     told |= {f'results/{key}': pair for key, pair in _differences(*results)}
     return told
 
@@ -76,12 +75,3 @@ def _metrics(run: Path) -> dict[int, dict[str, Any]]:
     for row in read_rows(run / 'metrics.jsonl'):
         steps.setdefault(row['step'], {}).update(row)
     return steps
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        return json.loads(file.read_text())
-    except FileNotFoundError as error:
-        raise UserError(f'{file}: no such file; a run directory has config.json and manifest.json') from error
-    except json.JSONDecodeError as error:
-        raise UserError(f'{file}: is no JSON: {error}') from error

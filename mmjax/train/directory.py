@@ -1,7 +1,6 @@
 """A run directory: whose it is, and who may write into it."""
 
 import fcntl
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import Any
 from mmjax import config
 from mmjax.errors import UserError
 from mmjax.experiment import Experiment
-from mmjax.train.manifest import code_version, write_json
+from mmjax.train.files import read_json, write_json
+from mmjax.train.manifest import code_version
 
 # What may change when a run goes on: where and how often it writes, and on how many devices it computes.
 MAY_CHANGE = ('mesh', 'checkpoint', 'log')
@@ -76,12 +76,9 @@ def _settle(run: Path, experiment: Experiment) -> None:
 
 def _read_config(run: Path) -> dict[str, Any]:
     path = run / 'config.json'
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise UserError(f'{run}: holds no config.json, so it is not a run directory') from error
-    except json.JSONDecodeError as error:
-        raise UserError(f'{path}: is no JSON: {error}') from error
+    if not path.exists():
+        raise UserError(f'{run}: holds no config.json, so it is not a run directory')
+    return read_json(path)
 
 
 def _packages(dumped: Any) -> tuple[str, ...]:

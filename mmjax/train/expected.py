@@ -8,7 +8,6 @@
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 from mmjax import config
 from mmjax.errors import UserError, nearest
 from mmjax.experiment import Experiment
-from mmjax.train.manifest import write_json
+from mmjax.train.files import read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -67,12 +66,7 @@ def read(name: str, *, root: Path = ROOT) -> Expected:
         known = ', '.join(names(root)) or 'none yet'
         raise UserError(f'{name}: has no configs/expected/{name}.json{nearest(name, names(root))} (there are: {known})')
     path = _path(name, root)
-    try:
-        given = json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f'{path}: is no JSON: {error}') from error
-    if not isinstance(given, dict):
-        raise UserError(f'{path}: holds a {type(given).__name__}, not an object with the fields of an expectation')
+    given = read_json(path)
     fields = {field.name: field for field in dataclasses.fields(Expected)}
     for field in given:
         if field not in fields:
@@ -150,7 +144,7 @@ def write(name: str, scores: Mapping[int, float], *, root: Path = ROOT) -> None:
     expected, path = read(name, root=root), _path(name, root)
     check_seeds(name, expected, list(scores))
     results = {int(seed): score for seed, score in (expected.results or {}).items()} | dict(scores)
-    write_json(path, json.loads(path.read_text()) | {'results': {str(seed): results[seed] for seed in sorted(results)}})
+    write_json(path, read_json(path) | {'results': {str(seed): results[seed] for seed in sorted(results)}})
 
 
 def _path(name: str, root: Path) -> Path:

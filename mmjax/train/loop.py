@@ -71,17 +71,18 @@ def run_steps(
                     batch_size=experiment.batch_size,
                 )
 
+            due = {name: e for name, e in experiment.evals.items() if e.every and step % e.every == 0}
+            saves = step % experiment.checkpoint.every == 0 or step == experiment.steps
+            if due or saves:
+                jax.block_until_ready(state)  # steps that are still computing belong to the rate, not to the pause
             paused = time.perf_counter()
-            for name, evaluation in experiment.evals.items():
-                if evaluation.every and step % evaluation.every == 0:
-                    scores, _ = scorer.score(evaluation, state.evaluated)
-                    scores = {f'{name}/{metric}': value for metric, value in scores.items()}
-                    if writers:
-                        writers.metrics(step, scores)
-                    progress.say(
-                        f'step {step}  ' + '  '.join(f'{metric} {value:.4f}' for metric, value in scores.items())
-                    )
-            if step % experiment.checkpoint.every == 0 or step == experiment.steps:
+            for name, evaluation in due.items():
+                scores, _ = scorer.score(evaluation, state.evaluated)
+                scores = {f'{name}/{metric}': value for metric, value in scores.items()}
+                if writers:
+                    writers.metrics(step, scores)
+                progress.say(f'step {step}  ' + '  '.join(f'{metric} {value:.4f}' for metric, value in scores.items()))
+            if saves:
                 if writers:
                     writers.sync()
                 checkpoints.save(step, state, about=about(step))

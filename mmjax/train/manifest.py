@@ -1,7 +1,6 @@
 """Where a run came from: code, versions, device, data."""
 
 import importlib.metadata
-import json
 import os
 import platform
 import subprocess
@@ -15,6 +14,7 @@ from mmjax.config import config_hash
 from mmjax.data import open_data
 from mmjax.errors import UserError
 from mmjax.experiment import Experiment
+from mmjax.train.files import read_json, write_json
 
 PACKAGES = (
     'mmjax',
@@ -28,13 +28,6 @@ PACKAGES = (
     'einops',
     'numpy',
 )
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Replaces a file as a whole: a reader, or a kill, sees the old one or the new one."""
-    temporary = path.with_name(path.name + '.tmp')
-    temporary.write_text(json.dumps(value, indent=1) + '\n')
-    os.replace(temporary, path)
 
 
 def manifest(experiment: Experiment, *, parameters: int, config_file: str | None) -> dict[str, Any]:
@@ -66,7 +59,7 @@ def record_manifest(run: Path, now: dict[str, Any]) -> None:
     if not path.exists():
         write_json(path, now)
         return
-    first = json.loads(path.read_text())
+    first = read_json(path)
     if first['data'] != now['data']:
         changed = sorted(name for name in now['data'] if first['data'].get(name) != now['data'][name])
         raise UserError(
@@ -81,6 +74,7 @@ def record_manifest(run: Path, now: dict[str, Any]) -> None:
 def code_version() -> dict[str, Any]:
     """The commit of the source tree that runs, and whether any Python was changed since; None outside a checkout."""
     try:
+        _git('ls-files', '--error-unmatch', 'mmjax/__init__.py')  # not an environment inside another checkout
         return {'commit': _git('rev-parse', 'HEAD'), 'dirty': bool(_git('status', '--porcelain', '--', '*.py'))}
     except (OSError, subprocess.CalledProcessError):
         return {'commit': None, 'dirty': None}
@@ -88,7 +82,7 @@ def code_version() -> dict[str, Any]:
 
 def other_code(run: Path) -> str | None:
     """Returns the commits that trained a run where their package `mmjax` is not the one that runs now, else None."""
-    first = json.loads((run / 'manifest.json').read_text())
+    first = read_json(run / 'manifest.json')
     parts = [first | resumed for resumed in ({}, *first.get('resumed', ()))]
     for part in parts:
         commit = part['commit']

@@ -1,5 +1,6 @@
 """What a run writes: metrics.jsonl (the truth, bitwise repeatable), timing.jsonl, TensorBoard, and lines to read."""
 
+import hashlib
 import json
 import math
 import os
@@ -70,7 +71,9 @@ class Writers:
                 raise UserError(
                     'log.wandb: wandb is not installed; install the extra `wandb`, or set log.wandb=False'
                 ) from error
-            self._wandb = wandb_module.init(dir=str(run), name=run.name, config=config, resume='allow', id=run.name)
+            # The same directory is the same run; runs of the same name elsewhere are not.
+            identity = f'{run.name}-{hashlib.sha256(str(run.absolute()).encode()).hexdigest()[:8]}'
+            self._wandb = wandb_module.init(dir=str(run), name=run.name, config=config, resume='allow', id=identity)
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         self._metrics.write({'step': step, **values})

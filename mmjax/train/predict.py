@@ -1,6 +1,5 @@
 """The answer of a run's model to one input of a user."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from mmjax.errors import UserError, nearest
 from mmjax.experiment import Experiment
 from mmjax.sharding import MeshShape
 from mmjax.train.directory import load_experiment
+from mmjax.train.files import read_json
 from mmjax.train.run import restore
 from mmjax.train.step import predict_step
 
@@ -80,6 +80,6 @@ def _read(name: str, path: str) -> bytes:
 
 def _labels(run: str, experiment: Experiment) -> dict[str, list[str]]:
     """Names of the classes of each output: those of the field that its objective lets it predict."""
-    by_field = json.loads(Path(run, 'manifest.json').read_text())['labels']
+    by_field = read_json(Path(run, 'manifest.json')).get('labels', {})
     targets = {getattr(o, 'output', None): getattr(o, 'target', None) for o in experiment.objectives.values()}
     return {output: by_field[target] for output, target in targets.items() if output and target in by_field}

@@ -18,6 +18,7 @@ from mmjax import config
 from mmjax.errors import UserError
 from mmjax.evals.base import Columns
 from mmjax.experiment import Evaluation, Experiment
+from mmjax.train.files import read_json
 from mmjax.train.metrics import read_rows
 from mmjax.train.report_examples import cards, choose, confusion
 from mmjax.train.report_html import Html, join, page, tag
@@ -188,12 +189,7 @@ def _details(dumped: Mapping[str, Any], manifest: Mapping[str, Any]) -> Html:
 
 
 def _json(file: Path) -> dict[str, Any] | None:
-    try:
-        return json.loads(file.read_text())
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise UserError(f'{file}: is no JSON: {error}') from error
+    return read_json(file) if file.exists() else None
 
 
 def _columns(file: Path) -> Columns | None:

@@ -2,12 +2,11 @@
 
 import contextlib
 import functools
-import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -21,9 +20,10 @@ from mmjax.sharding import check_batch
 from mmjax.train.checkpoint import Checkpoints
 from mmjax.train.directory import claimed, load_experiment
 from mmjax.train.evaluate import Scorer
+from mmjax.train.files import read_json, write_json
 from mmjax.train.flops import PEAK_FLOPS, train_flops
 from mmjax.train.loop import run_steps
-from mmjax.train.manifest import manifest, record_manifest, write_json
+from mmjax.train.manifest import manifest, record_manifest
 from mmjax.train.metrics import Writers, finite
 from mmjax.train.report import write_report
 from mmjax.train.state import TrainState, abstract_state, create_state
@@ -37,16 +37,12 @@ def train(experiment: Experiment, *, workdir: str, config_file: str | None = Non
     Raises:
         UserError: on a config that cannot run, data that cannot be read, or a directory that holds another run.
     """
-    experiment.check()
     run = Path(workdir)
-    mesh = experiment.mesh.build()
-    check_batch(experiment.batch_size, mesh, accumulate=experiment.optim.accumulate)
-    batch = _shapes_of_batch(experiment)
-    shapes = abstract_state(experiment, batch, mesh)
-    _check_classes(experiment, shapes)
+    # Whatever can be wrong is found before the directory is made; a finished run only tells its results.
+    prepared = None if (run / 'results.json').exists() else _prepare(experiment)
     with claimed(run, experiment) if jax.process_index() == 0 else contextlib.nullcontext():
         if not (run / 'results.json').exists():
-            _train(experiment, run, mesh, batch, shapes, config_file)
+            _train(experiment, run, prepared or _prepare(experiment), config_file)
         results = read_results(run)
         if jax.process_index() == 0 and not (run / 'report.html').exists():
             write_report(run, experiment=experiment)
@@ -55,15 +51,28 @@ def train(experiment: Experiment, *, workdir: str, config_file: str | None = Non
     return results
 
 
-def _train(
-    experiment: Experiment,
-    run: Path,
-    mesh: jax.sharding.Mesh,
-    batch: Shapes,
-    shapes: TrainState,
-    config_file: str | None,
-) -> None:
+class _Prepared(NamedTuple):
+    """What a run needs beside its config: devices, shapes of a global batch, abstract state."""
+
+    mesh: jax.sharding.Mesh
+    batch: Shapes
+    shapes: TrainState
+
+
+def _prepare(experiment: Experiment) -> _Prepared:
+    """Raises UserError on a config that cannot run."""
+    experiment.check()
+    mesh = experiment.mesh.build()
+    check_batch(experiment.batch_size, mesh, accumulate=experiment.optim.accumulate)
+    batch = _shapes_of_batch(experiment)
+    shapes = abstract_state(experiment, batch, mesh)
+    _check_classes(experiment, shapes)
+    return _Prepared(mesh, batch, shapes)
+
+
+def _train(experiment: Experiment, run: Path, prepared: _Prepared, config_file: str | None) -> None:
     """Fills a claimed directory: manifest, checkpoints, metrics, and when all is done predictions and results."""
+    mesh, batch, shapes = prepared
     parameters = sum(x.size for x in jax.tree.leaves(shapes.params))
     if jax.process_index() == 0:
         record_manifest(run, manifest(experiment, parameters=parameters, config_file=config_file))
@@ -106,7 +115,7 @@ def _train(
 
 def read_results(run: Path) -> dict[str, float]:
     """The final metrics of a finished run."""
-    return {name: float(value) for name, value in json.loads((run / 'results.json').read_text()).items()}
+    return {name: float(value) for name, value in read_json(run / 'results.json').items()}
 
 
 def evaluate(run: str, *, overrides: Sequence[str] = (), trust: Sequence[str] = ()) -> dict[str, float]:

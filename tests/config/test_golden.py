@@ -10,7 +10,7 @@ import pytest
 
 from mmjax import config
 from mmjax.experiment import Experiment
-from mmjax.train.manifest import write_json
+from mmjax.train.files import write_json
 
 ROOT = Path(__file__).parent.parent.parent
 GOLDEN = Path(__file__).parent / 'golden'

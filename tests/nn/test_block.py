@@ -47,6 +47,12 @@ def test_block_is_that_of_numpy(random_parameters):
     np.testing.assert_allclose(found[MASK], expected[MASK], atol=1e-4)
 
 
+@pytest.mark.parametrize('wrong', [{'depth': -1}, {'unroll': 0}, {'remat': 'ful'}])
+def test_wrong_stacks_are_told(wrong):
+    with pytest.raises(UserError, match=next(iter(wrong))):
+        Stack(BLOCK, **{'depth': 2} | wrong).init(jax.random.key(0), X, train=False)
+
+
 @pytest.mark.short
 def test_stack_is_a_loop_over_its_layers(random_parameters):
     stack = Stack(BLOCK, depth=3)
@@ -100,8 +106,3 @@ def test_depth_0_is_the_identity():
     stack = Stack(BLOCK, depth=0)
     assert not stack.init(jax.random.key(0), X, train=False)
     np.testing.assert_array_equal(stack.apply({}, X, train=False).values, X.values)
-
-
-def test_unknown_remat():
-    with pytest.raises(UserError, match="unknown policy 'ful'; did you mean 'full'"):
-        Stack(BLOCK, remat='ful').init(jax.random.key(0), X, train=False)

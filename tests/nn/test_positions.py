@@ -30,6 +30,11 @@ def test_sincos_of_a_width_that_does_not_divide():
         sincos_table((2, 2), width=6)
 
 
+def test_heads_of_odd_width_cannot_turn():
+    with pytest.raises(UserError, match='a head of 5 is odd'):
+        rotate(jnp.ones((1, 2, 1, 5)), jnp.zeros((1, 2), int))
+
+
 def test_positions_are_added(random_parameters):
     x = jnp.ones((2, 6, 8))
     params = random_parameters(Learned(), x, (6,))

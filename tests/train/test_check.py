@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mmjax.train import check
-from mmjax.train.manifest import write_json
+from mmjax.train.files import write_json
 from tests.train.test_expected import put
 
 SCORES = {0: 0.93, 1: 0.95, 5: 0.2}

@@ -96,5 +96,5 @@ def test_a_damaged_run_is_told_with_its_file(make, name):
     with pytest.raises(UserError, match=f'b/{name}: is no JSON'):
         compare(a, b)
     Path(b, name).unlink()
-    with pytest.raises(UserError, match=f'b/{name}: no such file'):
+    with pytest.raises(UserError, match=f'b/{name}: No such file'):
         compare(a, b)

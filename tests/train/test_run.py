@@ -15,6 +15,7 @@ import pytest
 
 from mmjax.data import train_batches
 from mmjax.errors import UserError
+from mmjax.experiment import Log
 from mmjax.optim import WarmupCosine
 from mmjax.sharding import MeshShape
 from mmjax.train.directory import load_experiment
@@ -77,6 +78,14 @@ def test_the_same_command_on_a_finished_run_gives_its_results(finished):
     assert before == {path: path.stat().st_mtime_ns for path in run.rglob('*') if path.name != 'config.json'}
 
 
+def test_a_finished_run_tells_its_results_without_its_data(finished, monkeypatch):
+    def gone(source):
+        raise UserError('the data set is gone')
+
+    monkeypatch.setattr(toy.Toy, 'open', gone)
+    assert train(toy.experiment(), workdir=str(finished[0])) == finished[1]
+
+
 KILLED = """
 import sys
 from mmjax.train.run import train
@@ -112,6 +121,19 @@ def test_a_run_goes_on_where_its_schedule_allows(finished, tmp_path):
     train(toy.experiment(steps=7), workdir=str(short))
     train(toy.experiment(), workdir=str(short))
     assert_same_run(short, finished[0])
+
+
+def test_resuming_with_everything_on_is_bitwise_too(tmp_path, quick_compile):
+    changes = {
+        'data': dataclasses.replace(toy.data(random=True), workers=1),
+        'optim': dataclasses.replace(toy.experiment().optim, accumulate=2),
+        'precision': 'bfloat16',
+        'log': Log(every=2, tensorboard=False),
+    }
+    train(toy.experiment(steps=6, **changes), workdir=str(tmp_path / 'whole'))
+    train(toy.experiment(steps=3, **changes), workdir=str(tmp_path / 'parts'))
+    train(toy.experiment(steps=6, **changes), workdir=str(tmp_path / 'parts'))
+    assert_same_run(tmp_path / 'parts', tmp_path / 'whole')
 
 
 def test_a_cosine_run_cannot_be_prolonged(tmp_path):
@@ -150,6 +172,12 @@ def test_predict_gives_the_evaluated_probabilities(finished, tmp_path):
     assert high['above_threshold'] is False
     with pytest.raises(UserError, match="no such modality; did you mean 'image'"):
         predict(str(run), {'imag': 'x'}, trust=TRUST)
+    with pytest.raises(UserError, match=r'manifest.json: No such file'):
+        bare = tmp_path / 'bare'
+        bare.mkdir()
+        (bare / 'config.json').write_bytes((run / 'config.json').read_bytes())
+        (bare / 'checkpoints').symlink_to(run / 'checkpoints')
+        predict(str(bare), {'text': 'same'}, trust=TRUST)
     with pytest.raises(UserError, match='No such file'):
         predict(str(run), {'image': str(tmp_path / 'none.png')}, trust=TRUST)
 

@@ -77,7 +77,8 @@ def test_additive_floor(rows):
     def table(part):
         counts = np.zeros((len(questions), len(pictures), len(ANSWERS)))
         for row in part:
-            counts[questions.index(row.question), pictures.index((row.shape, row.color)), ANSWERS.index(row.answer)] += 1
+            picture = pictures.index((row.shape, row.color))
+            counts[questions.index(row.question), picture, ANSWERS.index(row.answer)] += 1
         return counts
 
     seen, asked = table(rows['train']), table(rows['test'])
