@@ -1,6 +1,7 @@
 """A run: a directory that `train` fills, goes on with, and `evaluate` reads."""
 
 import contextlib
+import dataclasses
 import functools
 import math
 import sys
@@ -168,7 +169,8 @@ def show_references(experiment: Experiment, results: Mapping[str, float]) -> Non
 
 def _shapes_of_batch(experiment: Experiment) -> Shapes:
     """Shapes and dtypes of a global batch."""
-    batches = train_batches(experiment.data, batch_size=1, seed=experiment.seed)
+    data = dataclasses.replace(experiment.data, workers=0)
+    batches = train_batches(data, batch_size=1, seed=experiment.seed)
     batch = next(batches)
     batches.close()
     return {name: jax.ShapeDtypeStruct((experiment.batch_size, *x.shape[1:]), x.dtype) for name, x in batch.items()}
