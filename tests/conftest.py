@@ -11,9 +11,8 @@ import tempfile
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} --xla_force_host_platform_device_count=8'.strip()
 # Many tests train the same small program: a worker, and what it starts, compiles it once.
-COMPILED = tempfile.mkdtemp(prefix='mmjax-tests-')
-atexit.register(shutil.rmtree, COMPILED, ignore_errors=True)
-os.environ |= {'JAX_COMPILATION_CACHE_DIR': COMPILED, 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.5'}
+os.environ['JAX_COMPILATION_CACHE_DIR'] = tempfile.mkdtemp(prefix='mmjax-tests-')
+os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.5'
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -26,6 +25,8 @@ import numpy as np
 import pytest
 from flax import struct
 from jaxtyping import install_import_hook
+
+atexit.register(shutil.rmtree, os.environ['JAX_COMPILATION_CACHE_DIR'], ignore_errors=True)
 
 
 def _pytree_dataclass(cls: type, **kwargs: Any) -> type:
