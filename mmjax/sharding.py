@@ -32,6 +32,8 @@ TABLE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     'positions': ((), ()),
     'kernel': ((), ()),  # the window of a convolution
     'channels': ((), ()),
+    'modalities': ((), ()),
+    'rank': ((), ()),  # of a factorised product
 }
 
 

@@ -165,7 +165,8 @@ def snake_case(name: str) -> str:
 
 
 def _is_concrete(cls: type) -> bool:
-    return dataclasses.is_dataclass(cls) and not inspect.isabstract(cls) and not cls.__name__.startswith('_')
+    base = inspect.isabstract(cls) or vars(cls).get('abstract', False)  # Linen's metaclass knows no abstract methods
+    return dataclasses.is_dataclass(cls) and not base and not cls.__name__.startswith('_')
 
 
 def _letters(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import field
+from typing import ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -19,6 +20,8 @@ from mmjax.types import Fused, Tokens, concatenate, masked_mean
 
 class Classifier(Decoder):
     """Base of the read-outs. classes: how many logits. norm: of the tokens before they are pooled."""
+
+    abstract: ClassVar[bool] = True
 
     classes: int = 2
     norm: Norm = field(default_factory=LayerNorm)

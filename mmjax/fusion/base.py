@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import field
+from typing import ClassVar
 
 import flax.linen as nn
 
-from mmjax.errors import UserError
+from mmjax.errors import UserError, nearest
+from mmjax.fusion.cost import Cost, cost_of
 from mmjax.nn.norm import LayerNorm, Norm
 from mmjax.types import Fused, Tokens
 
@@ -21,6 +23,8 @@ class Fusion(nn.Module):
     what is what `flow` says. `entry_norm` normalises each modality on entry, so that none starves another by its scale.
     """
 
+    modalities: ClassVar[int | None] = None  # how many the design admits; None: any number
+
     entry_norm: Norm = field(default_factory=LayerNorm)
 
     def __call__(self, mods: Mapping[str, Tokens], *, train: bool) -> Fused:
@@ -30,14 +34,21 @@ class Fusion(nn.Module):
         """Who reads whom, from which layer."""
         raise NotImplementedError
 
+    def cost(self, lengths: Mapping[str, int], *, width: int, batch: int = 1) -> Cost:
+        """Parameters, multiply-adds and kept activations for `lengths[m]` tokens of `width` numbers a modality."""
+        return cost_of(self, lengths, width=width, batch=batch)
+
     def enter(self, mods: Mapping[str, Tokens]) -> dict[str, Tokens]:
         """The modalities in the order of their names, each normalised by parameters of its own.
 
         Raises:
-            UserError: where there is none, or their widths differ.
+            UserError: where there is none, not as many as the design admits, or their widths differ.
         """
         if not mods:
             raise UserError('fusion: the model has no encoder; give it at least one')
+        if self.modalities not in (None, len(mods)):
+            what, names = type(self).__name__, ', '.join(sorted(mods))
+            raise UserError(f'fusion: {what} admits {self.modalities} modalities, the model has {len(mods)} ({names})')
         widths = {name: x.values.shape[-1] for name, x in mods.items()}
         if len(set(widths.values())) > 1:
             raise UserError(
@@ -47,6 +58,13 @@ class Fusion(nn.Module):
             name: mods[name].replace(values=self.entry_norm.copy(name=f'norm_{name}')(mods[name].values))
             for name in sorted(mods)
         }
+
+    @staticmethod
+    def reader_of(mods: Mapping[str, Tokens], reader: str) -> str:
+        """The name of the one stream that reads the others; raises UserError where the model has no such modality."""
+        if reader not in mods:
+            raise UserError(f"fusion.reader: no modality '{reader}'{nearest(reader, mods)} (there are {sorted(mods)})")
+        return reader
 
 
 def everyone(modalities: Sequence[str], *, start: int = 0) -> Flow:

@@ -1,5 +1,7 @@
 """Attention between tokens: the only place that builds masks, and one seam over the kernel that computes it."""
 
+from collections.abc import Sequence
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -46,22 +48,42 @@ class Attention(nn.Module):
 
     @nn.compact
     def __call__(self, query: Tokens, key: Tokens) -> Float[Array, 'b n d']:
-        width = query.values.shape[-1]
-        if width % self.heads:
-            raise UserError(f'attention: width {width} does not divide by {self.heads} heads')
-        shape, axes = (self.heads, width // self.heads), ('embed', 'heads', 'head_dim')
-        q = Dense(shape, axes, self.bias, name='query')(query.values)
-        k = Dense(shape, axes, self.bias, name='key')(key.values)
-        v = Dense(shape, axes, self.bias, name='value')(key.values)
-        if self.normalize:
-            q, k = _unit_rms(q), _unit_rms(k)
-        if self.rotary:
-            q, k = rotate(q, query.positions), rotate(k, key.positions)
-        q, k, v = (constrain(x, 'batch', 'length', 'heads', 'head_dim') for x in (q, k, v))
+        (q,) = project(self, query, ('query',))
+        k, v = project(self, key, ('key', 'value'))
         mask = attention_mask(query, key)
-        y = Dense((width,), ('heads', 'head_dim', 'embed'), self.bias, name='out')(attend(q, k, v, mask))
-        # The bias too: to a query whose keys are all absent, attention is as if it were not there.
-        return jnp.where(mask.any(axis=-1)[:, :, None], y, 0)
+        return merge(self, attend(q, k, v, mask), mask)
+
+
+def project(template: Attention, x: Tokens, kinds: Sequence[str], *, prefix: str = '') -> list[Float[Array, 'b n h k']]:
+    """Queries, keys or values of tokens, as the template's fields say; inside the compact method that owns the weights.
+
+    kinds: of 'query', 'key', 'value'. prefix: of the names of the weights.
+
+    Raises:
+        UserError: where the width does not divide by the heads.
+    """
+    width = x.values.shape[-1]
+    if width % template.heads:
+        raise UserError(f'attention: width {width} does not divide by {template.heads} heads')
+    shape, axes, projected = (template.heads, width // template.heads), ('embed', 'heads', 'head_dim'), []
+    for kind in kinds:
+        y = Dense(shape, axes, template.bias, name=f'{prefix}{kind}')(x.values)
+        if template.normalize and kind != 'value':
+            y = _unit_rms(y)
+        if template.rotary and kind != 'value':
+            y = rotate(y, x.positions)
+        projected.append(constrain(y, 'batch', 'length', 'heads', 'head_dim'))
+    return projected
+
+
+def merge(
+    template: Attention, y: Float[Array, 'b n h k'], mask: Bool[Array, 'b n m'], *, prefix: str = ''
+) -> Float[Array, 'b n d']:
+    """The heads' results as one vector a query; zeros for a query that may read no key."""
+    width = y.shape[-2] * y.shape[-1]
+    y = Dense((width,), ('heads', 'head_dim', 'embed'), template.bias, name=f'{prefix}out')(y)
+    # The bias too: to a query whose keys are all absent, attention is as if it were not there.
+    return jnp.where(mask.any(axis=-1)[:, :, None], y, 0)
 
 
 def _unit_rms(x: Float[Array, 'b n h k']) -> Float[Array, 'b n h k']:

@@ -25,7 +25,8 @@ REMAT = {
 class Block(nn.Module):
     """Pre-norm transformer block: x += attention(norm(x)); x += mlp(norm(x)). Xiong et al. 2020, figure 1b.
 
-    Its parts are templates: `model.fusion.block.mlp=swiglu` swaps one. dropout: rate on both branches.
+    context: the tokens that x reads, in place of itself; the same norm is applied to them. Its parts are templates:
+    `model.fusion.block.mlp=swiglu` swaps one. dropout: rate on both branches.
     """
 
     attention: Attention = field(default_factory=Attention)
@@ -34,9 +35,11 @@ class Block(nn.Module):
     dropout: float = 0.0
 
     @nn.compact
-    def __call__(self, x: Tokens, *, train: bool) -> Tokens:
-        normed = x.replace(values=self.norm.copy(name='norm_attention')(x.values))
-        x = self._add(x, self.attention.copy(name='attend')(normed, normed), train)
+    def __call__(self, x: Tokens, *, train: bool, context: Tokens | None = None) -> Tokens:
+        norm = self.norm.copy(name='norm_attention')
+        normed = x.replace(values=norm(x.values))
+        read = normed if context is None else context.replace(values=norm(context.values))
+        x = self._add(x, self.attention.copy(name='attend')(normed, read), train)
         y = self.mlp.copy(name='feed_forward')(self.norm.copy(name='norm_mlp')(x.values))
         return self._add(x, y, train)
 

@@ -13,14 +13,16 @@ class Conv2d(nn.Module):
     features: int
     kernel: int = 3
     stride: int = 1
+    bias: bool = True
 
     @nn.compact
     def __call__(self, x: Float[Array, 'b y x c']) -> Float[Array, 'b y2 x2 c2']:
         shape = (self.kernel, self.kernel, x.shape[-1], self.features)
         axes = ('kernel', 'kernel', 'channels', 'channels')
         kernel = parameter(self, 'kernel', shape, axes, nn.initializers.he_normal())
-        bias = parameter(self, 'bias', (self.features,), ('channels',), nn.initializers.zeros)
         y = jax.lax.conv_general_dilated(
             x.astype(kernel.dtype), kernel, (self.stride,) * 2, 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
         )
-        return y + bias
+        if self.bias:
+            y = y + parameter(self, 'bias', (self.features,), ('channels',), nn.initializers.zeros)
+        return y

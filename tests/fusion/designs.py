@@ -10,6 +10,7 @@ import pytest
 
 import mmjax.fusion
 from mmjax.fusion.base import Fusion
+from mmjax.fusion.pooled import Pooled
 from mmjax.nn.attention import Attention
 from mmjax.nn.block import Block
 from mmjax.types import Tokens
@@ -27,17 +28,37 @@ def designs() -> list[type[Fusion]]:
         cls
         for module in modules
         for cls in vars(module).values()
-        if isinstance(cls, type) and issubclass(cls, Fusion) and cls is not Fusion and cls.__module__ == module.__name__
+        if isinstance(cls, type)
+        and issubclass(cls, Fusion)
+        and cls not in (Fusion, Pooled)
+        and cls.__module__ == module.__name__
     ]
 
 
 each_design = pytest.mark.parametrize('design', designs(), ids=lambda cls: cls.__name__)
-each_count = pytest.mark.parametrize('names', [PAIR, TRIPLE], ids=lambda names: f'{len(names)}_modalities')
+each_case = pytest.mark.parametrize(
+    ('design', 'names'),
+    [
+        pytest.param(cls, names, id=f'{cls.__name__}-{len(names)}_modalities')
+        for cls in designs()
+        for names in (PAIR, TRIPLE)
+        if cls.modalities in (None, len(names))
+    ],
+)
+
+
+def most(design):
+    """As many modalities as the tests have and the design admits."""
+    return TRIPLE[: design.modalities]
 
 
 def build(design, **changes):
-    small = {'depth': 2, 'block': Block(attention=Attention(heads=2)), 'hidden': (WIDTH,)} | changes
-    return design(**{field.name: small[field.name] for field in dataclasses.fields(design) if field.name in small})
+    """A small one. Where a design can choose the layer from which it fuses, it is not the first."""
+    fields = {field.name for field in dataclasses.fields(design)}
+    small = {'depth': 2, 'block': Block(attention=Attention(heads=2)), 'hidden': (WIDTH,), 'rows': 2, 'columns': 2}
+    if 'fusion_layer' in fields:
+        small |= {'fusion_layer': 1, 'depth': 3}
+    return design(**{name: value for name, value in (small | changes).items() if name in fields})
 
 
 def make_tokens(names, *, batch=BATCH, seed=0):

@@ -1,6 +1,5 @@
 """Who reads whom, by the Jacobian, against what every design says of itself in `flow`."""
 
-import dataclasses
 import functools
 
 import jax
@@ -8,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.fusion.designs import PAIR, TRIPLE, build, designs, outputs
+from tests.fusion.designs import PAIR, build, each_design, most, outputs
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
@@ -28,17 +27,6 @@ def compiled_pushforward(module):
     return jax.jit(push)
 
 
-def changes_for(design):
-    """Where a design can choose the layer from which it fuses, it is not the first."""
-    names = {field.name for field in dataclasses.fields(design)}
-    return {'fusion_layer': 1, 'depth': 3} if 'fusion_layer' in names else {}
-
-
-each_design = pytest.mark.parametrize(
-    ('design', 'changes'), [pytest.param(cls, changes_for(cls), id=cls.__name__) for cls in designs()]
-)
-
-
 def read_pairs(module, params, mods):
     """The pairs (reader, read) whose Jacobian is not exactly zero, measured on row 0, in which everything is real."""
     pairs = set()
@@ -53,16 +41,19 @@ def read_pairs(module, params, mods):
 
 
 @each_design
-def test_who_reads_whom_is_what_flow_says(case, design, changes):
-    module, params, mods = case(design, TRIPLE, **changes)
-    assert read_pairs(module, params, mods) == set(module.flow(TRIPLE))
+def test_who_reads_whom_is_what_flow_says(case, design):
+    names = most(design)
+    module, params, mods = case(design, names)
+    assert read_pairs(module, params, mods) == set(module.flow(names))
 
 
 @each_design
-def test_flow_starts_at_the_layer_that_it_says(case, design, changes):
-    starts = {pair: layer for pair, layer in build(design, **changes).flow(PAIR).items() if 'shared' not in pair}
+def test_flow_starts_at_the_layer_that_it_says(case, design):
+    starts = {pair: layer for pair, layer in build(design).flow(PAIR).items() if 'shared' not in pair}
+    if build(design, depth=5).flow(PAIR) != build(design).flow(PAIR):
+        pytest.skip('the exchange comes after all layers')
     for layer in set(starts.values()):
         for depth in (layer, layer + 1):  # cut before that layer, and after it
-            module, params, mods = case(design, PAIR, **changes | {'depth': depth})
+            module, params, mods = case(design, PAIR, depth=depth)
             started = {pair for pair, start in starts.items() if start < depth}
             assert read_pairs(module, params, mods) == set(module.flow(PAIR)) == started

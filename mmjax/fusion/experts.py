@@ -1,0 +1,91 @@
+"""Modality experts: all tokens attend to one another, weights belong to the modality."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import field
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from mmjax.fusion.base import Flow, Fusion, everyone
+from mmjax.nn.attention import attend, attention_mask, merge, project
+from mmjax.nn.block import Block, drop, repeat
+from mmjax.types import Fused, Tokens, concatenate, split
+
+
+class Experts(Fusion):
+    """Mixture-of-Transformers (Liang et al. 2024, algorithm 1): one attention over all tokens, all weights by modality.
+
+    The FLOPs of `Early` with the parameters of M of it. Reference: `Mixture-of-Transformers`
+    `src/simple_ModalityUntiedAttention.py`; here streams stay apart instead of being gathered by a boolean index.
+    """
+
+    depth: int = 4
+    block: Block = field(default_factory=Block)
+    remat: str = 'none'
+    unroll: int = 1
+
+    @nn.compact
+    def __call__(self, mods: Mapping[str, Tokens], *, train: bool) -> Fused:
+        layer, mods = self.layer(), self.enter(mods)
+        return Fused(repeat(layer, mods, depth=self.depth, train=train, remat=self.remat, unroll=self.unroll))
+
+    def layer(self) -> nn.Module:
+        """The module that is repeated. Called inside the compact method."""
+        return _Untied(self.block, name='layers')
+
+    def flow(self, modalities: Sequence[str]) -> Flow:
+        return everyone(modalities) if self.depth else {}
+
+
+class Multiway(Experts):
+    """BEiT-3's multiway transformer (Wang et al. 2022, figure 2; VLMo, Bao et al. 2022): attention is shared, the
+    feed-forward network and its norm belong to the modality.
+    """
+
+    def layer(self) -> nn.Module:
+        return _SharedAttention(self.block, name='layers')
+
+
+class _Untied(nn.Module):
+    block: Block
+
+    @nn.compact
+    def __call__(self, mods: dict[str, Tokens], *, train: bool) -> dict[str, Tokens]:
+        block, heads = self.block, {'query': [], 'key': [], 'value': []}
+        for name, x in mods.items():
+            normed = x.replace(values=block.norm.copy(name=f'norm_attention_{name}')(x.values))
+            for kind, y in zip(heads, project(block.attention, normed, tuple(heads), prefix=f'{name}_'), strict=True):
+                heads[kind].append(y)
+        everything = concatenate(mods)
+        mask = attention_mask(everything, everything)
+        q, k, v = (jnp.concatenate(parts, axis=1) for parts in heads.values())
+        read, start = attend(q, k, v, mask), 0
+        streams = {}
+        for name, x in mods.items():
+            stop = start + x.mask.shape[1]
+            y = merge(block.attention, read[:, start:stop], mask[:, start:stop], prefix=f'{name}_')
+            streams[name] = _feed_forward(block, name, _add(block, x, y, train), train)
+            start = stop
+        return streams
+
+
+class _SharedAttention(nn.Module):
+    block: Block
+
+    @nn.compact
+    def __call__(self, mods: dict[str, Tokens], *, train: bool) -> dict[str, Tokens]:
+        x = concatenate(mods)
+        normed = x.replace(values=self.block.norm.copy(name='norm_attention')(x.values))
+        x = _add(self.block, x, self.block.attention.copy(name='attend')(normed, normed), train)
+        streams = split(x, like=mods)
+        return {name: _feed_forward(self.block, name, y, train) for name, y in streams.items()}
+
+
+def _feed_forward(block: Block, name: str, x: Tokens, train: bool) -> Tokens:
+    y = block.norm.copy(name=f'norm_mlp_{name}')(x.values)
+    return _add(block, x, block.mlp.copy(name=f'feed_forward_{name}')(y), train)
+
+
+def _add(block: Block, x: Tokens, y: Float[Array, 'b n d'], train: bool) -> Tokens:
+    return x.replace(values=x.values + drop(y, block.dropout, train=train))
