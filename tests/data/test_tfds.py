@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from mmjax.data import Tfds
-from mmjax.data.tfds import DIGESTED
 from mmjax.errors import UserError
 
 FIELDS = {'image': 'image', 'text': 'question', 'answer': 'answer'}
@@ -67,10 +66,34 @@ def test_the_fingerprint_is_that_of_the_data(tiny, copy, monkeypatch):
 
     moved = fingerprint()
     assert moved != fingerprint('test') != fingerprint('train[:9]') != moved
-    flip(next(copy.glob('*train*-00001-of*')), DIGESTED // 2)
+    file = next(copy.glob('*train*-00001-of*'))
+    rewrite(file, at=2, change=lambda text: text)  # another order of the fields
+    assert fingerprint() == moved
+    rewrite(file, at=2, change=lambda text: text.replace(b'number', b'figure'))
     assert fingerprint() != moved
     monkeypatch.setenv('MMJAX_DATA', str(tiny.home))
     assert fingerprint() == moved
+
+
+def rewrite(file, *, at, change):
+    """Changes the question of a record, and writes the fields of all records in the reverse order of their names."""
+    from array_record.python.array_record_data_source import ArrayRecordDataSource
+    from array_record.python.array_record_module import ArrayRecordWriter
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    source = ArrayRecordDataSource([str(file)])
+    records = [tf_example_pb2.Example.FromString(source[row]) for row in range(len(source))]
+    text = records[at].features.feature['question'].bytes_list.value
+    text[0] = change(text[0])
+    writer = ArrayRecordWriter(str(file), 'group_size:1')
+    for record in records:
+        alone = []  # a message is the concatenation of messages with some of its fields
+        for name in sorted(record.features.feature, reverse=True):
+            part = tf_example_pb2.Example()
+            part.features.feature[name].CopyFrom(record.features.feature[name])
+            alone.append(part.SerializeToString())
+        writer.write(b''.join(alone))
+    writer.close()
 
 
 def flip(path: Path, at: int) -> None:
@@ -85,7 +108,7 @@ def flip(path: Path, at: int) -> None:
         (Tfds('tiyn', 'train', FIELDS), r"'tiyn' is not prepared.*did you mean 'tiny'\?.*scripts/prepare tiyn"),
         (
             Tfds('easy_vq', 'train', FIELDS),
-            r"there or built in: easy_vqa, fashion_questions, tiny; did you mean 'easy_vqa'",
+            r"there or built in: easy_vqa, fashion_questions, sort_of_clevr, synergy, tiny; did you mean 'easy_vqa'",
         ),
         (Tfds('tiny/large', 'train', FIELDS), "no prepared config 'large'.*scripts/prepare tiny/large"),
         (Tfds('tiny', 'trian', FIELDS), "no split 'trian'; it has train, test; did you mean 'train'"),
@@ -130,8 +153,8 @@ def test_a_missing_file_is_told_by_name(copy):
 def test_a_flipped_byte_is_told_with_the_file_that_has_it(copy):
     path = shard(copy)
     flip(path, 3000)  # within the records, which come first
-    reader = Tfds('tiny', 'train', FIELDS).open()
     with pytest.raises(UserError, match=f'{path.name} is damaged'):
+        reader = Tfds('tiny', 'train', FIELDS).open()
         reader.read(range(len(reader)))
 
 
