@@ -160,7 +160,39 @@ class Diff(Verb):
             print('no difference')
 
 
-VERBS: dict[str, type[Verb]] = {'train': Train, 'eval': Eval, 'predict': Predict, 'diff': Diff}
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StudyVerb(Verb):
+    """Run what is missing of a study, then write its report.
+
+    Every design at matched size, tuned alike, over fresh paired seeds. Kill it at any time and run it again; several
+    processes may work on one study.
+    """
+
+    study: Annotated[
+        str,
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar='STUDY', help='Python file with def study() -> Study'),
+    ]
+    workdir: Annotated[
+        str | None,
+        tyro.conf.arg(metavar='DIR', help='where its ledger lies', help_behavior_hint='(default: runs/studies/STUDY)'),
+    ] = None
+    dry_run: Annotated[bool, tyro.conf.arg(help='only tell what there is to do')] = False
+    quick: Annotated[bool, tyro.conf.arg(help='a small form of it, that ends in minutes and shows nothing')] = False
+
+    def run(self, rest: list[str]) -> dict[str, Any]:
+        _refuse(rest, flags=('--json', '--workdir', '--dry-run', '--quick'))
+        from mmjax.config import load_file
+        from mmjax.study.command import study_command
+        from mmjax.study.study import Study, quick
+
+        study = load_file(self.study, kind=Study, function='study')
+        study = quick(study) if self.quick else study
+        directory = self.workdir or str(Path('runs', 'studies', study.name))
+        return study_command(study, Path(directory), dry_run=self.dry_run)
+
+
+VERBS: dict[str, type[Verb]] = {'train': Train, 'eval': Eval, 'predict': Predict, 'study': StudyVerb, 'diff': Diff}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

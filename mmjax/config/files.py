@@ -1,4 +1,4 @@
-"""A config file: Python with `def experiment() -> Experiment`."""
+"""A config file: Python with `def experiment() -> Experiment`, or `def study() -> Study`."""
 
 import importlib.util
 import sys
@@ -10,14 +10,14 @@ from typing import Any
 from mmjax.errors import UserError, nearest
 
 
-def load_file(path: str, *, kind: type) -> Any:
-    """Returns what the function `experiment` of a config file returns, an instance of `kind`.
+def load_file(path: str, *, kind: type, function: str = 'experiment') -> Any:
+    """Returns what a function of a config file returns, an instance of `kind`.
 
-    A file in a directory `configs` is imported as `configs.NAME`, any other as `NAME` with its directory on `sys.path`;
-    so the classes that it defines have a path by which a dump can name them.
+    A file in a directory `configs` or `experiments` is imported as `configs.NAME`, any other as `NAME` with its
+    directory on `sys.path`; so the classes that it defines have a path by which a dump can name them.
 
     Raises:
-        UserError: the file is missing, doesn't run, has no `experiment`, or that returns something else.
+        UserError: the file is missing, doesn't run, has no such function, or that returns something else.
     """
     file = Path(path)
     if not file.is_file():
@@ -25,10 +25,10 @@ def load_file(path: str, *, kind: type) -> Any:
         raise UserError(f'{path}: no such config file{nearest(str(file), names)}')
     if file.suffix != '.py':
         raise UserError(f'{path}: a config file is Python and ends in .py')
-    module = _import(file.resolve(), shown=path)
-    make = getattr(module, 'experiment', None)
+    module = _import(file.resolve(), shown=path, function=function)
+    make = getattr(module, function, None)
     if not callable(make):
-        raise UserError(f'{path}: defines no function `experiment`; write def experiment() -> {kind.__name__}')
+        raise UserError(f'{path}: defines no function `{function}`; write def {function}() -> {kind.__name__}')
     try:
         made = make()
     except UserError:
@@ -36,21 +36,22 @@ def load_file(path: str, *, kind: type) -> Any:
     except Exception as error:
         raise UserError(_where(error, file=file.resolve(), shown=path)) from error
     if not isinstance(made, kind):
-        raise UserError(f'{path}: experiment() returns a {type(made).__name__}; it must return a {kind.__name__}')
+        raise UserError(f'{path}: {function}() returns a {type(made).__name__}; it must return a {kind.__name__}')
     return made
 
 
-def _import(file: Path, *, shown: str) -> ModuleType:
+def _import(file: Path, *, shown: str, function: str) -> ModuleType:
     """Imports a file once under the name that its classes will be known by."""
-    in_configs = file.parent.name == 'configs'
-    name = f'configs.{file.stem}' if in_configs else file.stem
-    root = str(file.parent.parent if in_configs else file.parent)
+    folder = file.parent.name
+    ours = folder in ('configs', 'experiments')
+    name = f'{folder}.{file.stem}' if ours else file.stem
+    root = str(file.parent.parent if ours else file.parent)
     if root not in sys.path:
         sys.path.insert(0, root)
     loaded = sys.modules.get(name)
     if loaded is not None and getattr(loaded, '__file__', None) == str(file):
         return loaded
-    if loaded is not None and not hasattr(loaded, 'experiment'):
+    if loaded is not None and not hasattr(loaded, function):
         raise UserError(f'{shown}: a module {name!r} is loaded already; give the file another name')
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None and spec.loader is not None  # it ends in .py

@@ -16,9 +16,8 @@ import numpy as np
 
 from mmjax.data.base import Example, Transform
 from mmjax.errors import UserError
-from mmjax.types import PAD_ID
 
-UNKNOWN, FIRST = 1, 2  # after PAD_ID, 0
+PAD_ID, UNKNOWN, FIRST = 0, 1, 2  # PAD_ID is that of types.py, which would bring JAX into every worker
 
 CUT: Counter[tuple[str, int]] = Counter()
 """Texts cut in this process, by (batch key, length). Equal texts of a cached set are tokenised, and counted, once."""

@@ -75,6 +75,8 @@ figcaption { font-size: 13px; margin-bottom: 2px; }
 .confusion td { border: 1px solid #fff; background: #f6f7f8; }
 .confusion td.share { background: none; padding-left: 4px; text-align: right; color: var(--soft); }
 @media (max-width: 480px) { .confusion { font-size: 10px; } .confusion td { min-width: 18px; height: 20px; } }
+.arms th, .arms td { padding: 3px 12px 3px 0; white-space: nowrap; }
+.arms th { color: var(--soft); font-size: 12px; }
 .examples { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 300px), 1fr)); gap: 12px; }
 .examples { margin-bottom: 20px; }
 .example { display: flex; gap: 12px; border: 1px solid var(--line); border-radius: 6px; padding: 10px; }

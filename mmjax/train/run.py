@@ -65,7 +65,7 @@ def _prepare(experiment: Experiment) -> _Prepared:
     experiment.check()
     mesh = experiment.mesh.build()
     check_batch(experiment.batch_size, mesh, accumulate=experiment.optim.accumulate)
-    batch = _shapes_of_batch(experiment)
+    batch = shapes_of_batch(experiment)
     shapes = abstract_state(experiment, batch, mesh)
     _check_classes(experiment, shapes)
     return _Prepared(mesh, batch, shapes)
@@ -125,7 +125,7 @@ def evaluate(run: str, *, overrides: Sequence[str] = (), trust: Sequence[str] = 
     experiment.check()
     mesh = experiment.mesh.build()
     check_batch(experiment.batch_size, mesh)
-    state = restore(run, experiment, mesh, _shapes_of_batch(experiment))
+    state = restore(run, experiment, mesh, shapes_of_batch(experiment))
     results, _ = score_all(experiment, state.evaluated, Scorer(experiment, mesh))
     show_references(experiment, results)
     return results
@@ -167,7 +167,7 @@ def show_references(experiment: Experiment, results: Mapping[str, float]) -> Non
             _say(f'  to read it against: {lines}')
 
 
-def _shapes_of_batch(experiment: Experiment) -> Shapes:
+def shapes_of_batch(experiment: Experiment) -> Shapes:
     """Shapes and dtypes of a global batch."""
     data = dataclasses.replace(experiment.data, workers=0)
     batches = train_batches(data, batch_size=1, seed=experiment.seed)

@@ -3,8 +3,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mmjax.data import tokenizer
 from mmjax.data.tokenizer import CUT, Bytes, Words, split_words
 from mmjax.errors import UserError
+from mmjax.types import PAD_ID
 
 COLORS = Words(('blue', 'red', 'is', 'it'), length=6)
 
@@ -20,6 +22,10 @@ def test_words_are_numbered_in_the_order_of_the_vocabulary():
     assert example['text/present'] == np.True_
     assert COLORS.size == 6
     assert COLORS.decode(example['text']) == 'is it red ? blue'
+
+
+def test_padding_is_what_the_encoders_mask():
+    assert tokenizer.PAD_ID == PAD_ID
 
 
 def test_words_of_any_script():

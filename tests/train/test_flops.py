@@ -1,5 +1,6 @@
 """FLOPs of a training step against a formula."""
 
+import jax
 import jax.numpy as jnp
 
 from mmjax.train.flops import train_flops

@@ -1,0 +1,1 @@
+"""Studies: arms of an ablation against one another."""

@@ -1,0 +1,78 @@
+"""What a study has done: one JSON line a finished run, which several processes may append to."""
+
+import base64
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmjax.errors import UserError
+from mmjax.study.study import Study
+from mmjax.train.metrics import read_rows
+
+
+class Ledger:
+    """DIRECTORY/ledger.jsonl. The first line names the study; each other one is a run, by the hash of its config.
+
+    Raises:
+        UserError: where the file belongs to another study.
+    """
+
+    def __init__(self, directory: Path, study: Study):
+        directory.mkdir(parents=True, exist_ok=True)
+        self._path, self._claims = directory / 'ledger.jsonl', directory / 'claims'
+        with self._alone('a+') as file:
+            if not os.fstat(file.fileno()).st_size:
+                file.write(json.dumps({'study': study.name, 'primary': study.primary}) + '\n')
+        rows = read_rows(self._path)
+        of = rows[0].get('study') if rows else None
+        if of != study.name:
+            raise UserError(f'{self._path}: is of the study {of!r}, not of {study.name!r}; name another --workdir')
+
+    def rows(self) -> dict[str, dict[str, Any]]:
+        """Finished runs by the hash of their config; the line that a killed process left unfinished is no run."""
+        return {row['run']: row for row in read_rows(self._path) if 'run' in row}
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Appends a run. A line that a killed process left unfinished is cut off first."""
+        with self._alone('r+') as file:
+            text = file.read()
+            end = text.rfind('\n') + 1
+            file.seek(end)
+            file.truncate()
+            file.write(json.dumps(row) + '\n')
+            file.flush()
+            os.fsync(file.fileno())
+
+    @contextlib.contextmanager
+    def claim(self, run: str) -> Iterator[bool]:
+        """Whether this process may do a run: False where another one is at it. A dead one's claim is void."""
+        self._claims.mkdir(exist_ok=True)
+        with (self._claims / run).open('a') as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+
+    @contextlib.contextmanager
+    def _alone(self, mode: str) -> Iterator[Any]:
+        with self._path.open(mode) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield file
+
+
+def packed(correct: np.ndarray) -> str:
+    """bool [examples] as text, eight of them a byte."""
+    return base64.b64encode(np.packbits(correct).tobytes()).decode()
+
+
+def unpacked(text: str, examples: int) -> np.ndarray:
+    """Undoes `packed`."""
+    return np.unpackbits(np.frombuffer(base64.b64decode(text), np.uint8), count=examples).astype(bool)

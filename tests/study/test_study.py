@@ -1,0 +1,220 @@
+"""A study as a whole, with a training that takes no time: what it runs, when it stops, what it tells."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmjax.errors import UserError
+from mmjax.evals.accuracy import Accuracy
+from mmjax.experiment import Evaluation
+from mmjax.study import command, runs
+from mmjax.study.command import study_command
+from mmjax.study.ledger import Ledger, packed, unpacked
+from mmjax.study.matching import Fit
+from mmjax.study.report import render
+from mmjax.study.runs import matched_sizes
+from mmjax.study.study import Arm, Study, quick
+from mmjax.study.summary import summarise
+from tests.train import toy
+
+EXAMPLES = 21
+BEST = {'early': 3e-3, 'late': 1e-3}  # of `late` beyond the grid
+SKILL = {'early': 0.9, 'late': 0.5}
+
+
+def study(**changes) -> Study:
+    evals = {
+        'validation': Evaluation(toy.data(rows=16), Accuracy()),
+        'test': Evaluation(toy.data(rows=EXAMPLES), Accuracy()),
+    }
+    settings = {
+        'name': 'toy',
+        'base': toy.experiment(evals=evals),
+        'arms': (Arm('early'), Arm('late', ('model.fusion=late',))),
+        'reference': 'early',
+        'regimes': ('parameters',),
+        'rates': (2e-3, 3e-3, 4.5e-3, 6e-3, 8e-3),
+        'seeds': tuple(range(10, 16)),
+        'quick': ('--steps', '2'),
+    }
+    return Study(**(settings | changes))
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Replaces training and matching; returns the experiments that were trained."""
+    done = []
+
+    def train(experiment, *, workdir):
+        arm, rate = type(experiment.model.fusion).__name__.lower(), experiment.optim.schedule.peak
+        score = SKILL[arm] - abs(np.log(rate / BEST[arm])) / 10
+        results = {f'{name}/accuracy': score for name in experiment.evals}
+        run = Path(workdir)
+        (run / 'predictions').mkdir(parents=True)
+        if 'test' in experiment.evals:
+            right = np.random.default_rng(experiment.seed).random(EXAMPLES) < SKILL[arm]
+            order = np.random.default_rng(0).permutation(EXAMPLES)
+            columns = {'index': order, 'predicted': right[order].astype(int), 'target': np.ones(EXAMPLES, int)}
+            np.savez(run / 'predictions' / 'test.npz', **columns)
+        (run / 'metrics.jsonl').write_text(json.dumps({'step': 1, 'loss': 'nan' if rate > 7e-3 else 0.1}) + '\n')
+        done.append(experiment)
+        return results
+
+    monkeypatch.setattr(runs, 'train', train)
+    fit = Fit(depth=2, ratio=4.0, parameters=1000, flops=10_000, gap=0.0)
+    monkeypatch.setattr(
+        command,
+        'matched_sizes',
+        lambda study: {(regime, arm.name): fit for regime in study.regimes for arm in study.arms},
+    )
+    return done
+
+
+def rates(done, arm, seeds):
+    return sorted(
+        {
+            round(e.optim.schedule.peak, 6)
+            for e in done
+            if type(e.model.fusion).__name__.lower() == arm and e.seed in seeds
+        }
+    )
+
+
+def test_tunes_on_validation_then_runs_fresh_seeds(tmp_path, trained):
+    found = study_command(study(), tmp_path)
+    tuning = [e for e in trained if e.seed in (0, 1)]
+    final = [e for e in trained if e.seed >= 10]
+    assert all(set(e.evals) == {'validation'} for e in tuning)
+    assert rates(trained, 'early', (0, 1)) == [0.002, 0.003, 0.0045, 0.006, 0.008]
+    # The best of `late` is on the lower edge: the grid grows by its own ratio until it is not.
+    assert rates(trained, 'late', (0, 1)) == [0.000889, 0.001333, 0.002, 0.003, 0.0045, 0.006, 0.008]
+    assert len(final) == 12 and rates(trained, 'early', range(10, 16)) == [0.003]
+    assert rates(trained, 'late', range(10, 16)) == [0.000889]
+    right = {
+        arm: [np.random.default_rng(seed).random(EXAMPLES) < SKILL[arm] for seed in range(10, 16)] for arm in SKILL
+    }
+    assert found == {f'parameters/{arm}': pytest.approx(np.mean(right[arm])) for arm in SKILL}
+    told = json.loads((tmp_path / 'results.json').read_text())['regimes']['parameters']
+    assert told['late']['difference']['estimate'] == pytest.approx(np.mean(right['late']) - np.mean(right['early']))
+    assert told['late']['difference']['p_holm'] == told['late']['difference']['p'] < 0.05  # a family of one
+    assert told['late']['rate_on_edge'] and not told['early']['rate_on_edge']
+    page = (tmp_path / 'report.html').read_text()
+    assert 'edge' in page and f'{100 * np.mean(right["early"]):.2f}' in page
+    assert study_command(study(), tmp_path) == found and len(trained) == 10 + 14 + 12  # nothing is done twice
+
+
+def test_killed_anywhere_it_does_each_run_once(tmp_path, trained, monkeypatch):
+    train, calls = runs.train, []
+
+    def dies(*args, **kwargs):
+        calls.append(args)
+        if len(calls) % 7 == 0:
+            raise KeyboardInterrupt
+        return train(*args, **kwargs)
+
+    monkeypatch.setattr(runs, 'train', dies)
+    for _ in range(20):
+        try:
+            study_command(study(), tmp_path)
+            break
+        except KeyboardInterrupt:
+            with (tmp_path / 'ledger.jsonl').open('a') as file:
+                file.write('{"run": "cut o')
+    assert len(trained) == 36 == len({runs.config.config_hash(e) for e in trained})
+    rows = Ledger(tmp_path, study()).rows()
+    assert len(rows) == 36 and sum(row['phase'] == 'final' for row in rows.values()) == 12
+    assert all(row['diverged'] == (row['rate'] > 7e-3) for row in rows.values())
+
+
+def test_what_another_process_does_is_left_to_it(tmp_path, trained):
+    ledger = Ledger(tmp_path, study())
+    with ledger.claim('abc') as mine, Ledger(tmp_path, study()).claim('abc') as too:
+        assert mine and not too
+    with ledger.claim('abc') as again:
+        assert again
+
+
+def test_equal_experiments_of_two_regimes_are_trained_once(tmp_path, trained):
+    study_command(study(regimes=('parameters', 'flops'), seeds=tuple(range(10, 17))), tmp_path)
+    assert len(trained) == 24 + 14
+    assert len(Ledger(tmp_path, study()).rows()) == 2 * len(trained)
+
+
+def test_a_report_is_made_again_from_the_ledger_alone(tmp_path, trained):
+    study_command(study(), tmp_path)
+    told = json.loads((tmp_path / 'results.json').read_text())
+    fits = {
+        (regime, arm): Fit(**fit)
+        for regime, arms in json.loads((tmp_path / 'sizes.json').read_text())['fits'].items()
+        for arm, fit in arms.items()
+    }
+    again = summarise(study(), fits, Ledger(tmp_path, study()).rows(), clusters=np.arange(EXAMPLES))
+    assert json.loads(json.dumps(again)) == told
+    assert render(told) == (tmp_path / 'report.html').read_text()
+    assert '<script' not in render(told) and 'http' not in render(told).replace('http-equiv', '')
+
+
+def test_a_dry_run_trains_nothing(tmp_path, trained):
+    told = study_command(study(), tmp_path, dry_run=True)
+    assert not trained and told == {
+        'runs': 32, 'done': 0, 'missing now': 20, 'comparisons': 1, 'smallest p': 2 / 2**6
+    }  # fmt: skip
+
+
+def test_an_arm_beyond_the_tolerance_is_left_out(tmp_path, trained, monkeypatch, capsys):
+    sizes = {('parameters', 'early'): Fit(2, 4.0, 1000, 1, 0.0), ('parameters', 'late'): Fit(2, 4.0, 1100, 1, 0.1)}
+    monkeypatch.setattr(command, 'matched_sizes', lambda study: sizes)
+    assert set(study_command(study(), tmp_path)) == {'parameters/early'}
+    assert 'late is left out, it cannot be matched: +10.0%' in capsys.readouterr().err
+    assert 'late (+10.0%)' in (tmp_path / 'report.html').read_text()
+
+
+@pytest.mark.parametrize(
+    ('changes', 'told'),
+    [
+        ({'reference': 'erly'}, "no arm 'erly'; did you mean 'early'"),
+        ({'rates': (1e-3, 2e-3)}, 'give at least 5'),
+        ({'seeds': (10, 11, 12)}, '3 seeds reach p = 0.25 at best, but 1 declared comparisons need 6 seeds'),
+        ({'seeds': (0, 1, 2, 3, 4, 5)}, 'must be fresh'),
+        ({'regimes': ('flop',)}, "no regime 'flop'; did you mean 'flops'"),
+        ({'primary': 'tset/accuracy'}, "no evaluation for tset/accuracy; did you mean 'test'"),
+        ({'primary': 'validation/accuracy'}, 'selects on the split'),
+        ({'primary': 'test/loss'}, 'it must be SPLIT/accuracy'),
+        ({'arms': (Arm('early'), Arm('late', ('model.fusion=lat',)))}, "did you mean 'late'"),
+        ({'arms': (Arm('early'), Arm('early'))}, 'the same name'),
+    ],
+)
+def test_what_could_show_nothing_is_told_before_anything_runs(tmp_path, trained, changes, told):
+    with pytest.raises(UserError, match=told):
+        study_command(study(**changes), tmp_path)
+    assert not trained
+
+
+def test_a_ledger_of_another_study_is_refused(tmp_path, trained):
+    study_command(study(), tmp_path)
+    with pytest.raises(UserError, match="is of the study 'toy', not of 'other'"):
+        study_command(study(name='other'), tmp_path)
+
+
+def test_quick_is_small_and_declares_nothing():
+    small = quick(study())
+    assert small.base.steps == 2 and not small.comparisons and len(small.tuning_seeds) == 1
+    small.check()
+
+
+def test_sizes_match_and_only_the_trunk_changes():
+    arms = (Arm('early'), *(Arm(n, (f'model.fusion={n}',)) for n in ('late', 'coattention', 'film', 'low_rank')))
+    wide = dataclasses.replace(study().base, model=toy.model().clone(fusion=toy.model().fusion.clone(depth=6)))
+    given = study(base=wide, arms=arms, regimes=('parameters', 'flops'))
+    for (regime, arm), fit in matched_sizes(given).items():
+        assert abs(fit.gap) <= runs.TOLERANCE[regime], (regime, arm, fit)
+        if arm == 'early':
+            assert (fit.depth, fit.ratio, fit.gap) == (6, 4.0, 0.0)
+
+
+def test_packing():
+    right = np.random.default_rng(0).random(37) < 0.5
+    np.testing.assert_array_equal(unpacked(packed(right), 37), right)
