@@ -206,7 +206,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f'mmjax: error: {error}', file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        resume = '; the same command goes on from the last checkpoint' if argv[0] == 'train' else ''
+        resume = '; the same command goes on from the last checkpoint' if argv[0] in ('train', 'study') else ''
         print(f'\nmmjax: interrupted{resume}', file=sys.stderr)
         return 130
     except BrokenPipeError:
