@@ -226,7 +226,9 @@ def _main(argv: list[str]) -> None:
     verb, rest = _parse(name, args)
     to_stdout = verb.json == '-'
     if verb.json and not to_stdout:
-        _check_writable(Path(verb.json))
+        from mmjax.train.files import check_writable
+
+        check_writable(Path(verb.json), flag='--json')
     with contextlib.redirect_stdout(sys.stderr) if to_stdout else contextlib.nullcontext():
         result = verb.run(rest)
     written = json.dumps(result, indent=1)
@@ -236,14 +238,6 @@ def _main(argv: list[str]) -> None:
     verb.show(result)
     if verb.json:
         Path(verb.json).write_text(written + '\n')
-
-
-def _check_writable(file: Path) -> None:
-    """Before hours of work whose result is to go there."""
-    if file.is_dir():
-        raise UserError(f'--json {file}: is a directory; name a file')
-    if not os.access(file if file.exists() else file.parent, os.W_OK):
-        raise UserError(f"--json {file}: can't write into the directory {file.parent}")
 
 
 def _parse(name: str, args: list[str]) -> tuple[Verb, list[str]]:

@@ -30,7 +30,7 @@ class Cost:
 
 
 def cost_of(fusion: 'Fusion', lengths: Mapping[str, int], *, width: int, batch: int = 1) -> Cost:
-    """The cost on `batch` rows of `lengths[m]` tokens of `width` numbers in float32; computes nothing."""
+    """The cost on `batch` rows of `lengths[m]` tokens of `width` numbers in float32, from a trace: nothing runs."""
 
     mods = {
         name: Tokens.of(jnp.zeros((batch, length, width)), jnp.ones((batch, length), bool))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from einops import rearrange, repeat
 from jaxtyping import Array, Bool, Float
 
-from mmjax.errors import UserError
+from mmjax.errors import UserError, nearest
 from mmjax.fusion.base import Flow, Fusion
 from mmjax.nn.conv import Conv2d
 from mmjax.nn.dense import activation
@@ -38,6 +38,11 @@ class Grid(Fusion):
     @nn.compact
     def __call__(self, mods: Mapping[str, Tokens], *, train: bool) -> Fused:
         mods = self.enter(mods)
+        if self.depth < 1:
+            raise UserError(f'grid: depth {self.depth}: at least one convolution')
+        for name in self.on_grid:
+            if name not in mods:
+                raise UserError(f"grid: on_grid: no modality '{name}'{nearest(name, mods)} (there are {sorted(mods)})")
         laid = {name: self._lay(name, x) for name, x in mods.items()}
         values = jnp.concatenate([x * mask for x, mask in laid.values()], axis=-1)
         masks = jnp.concatenate([mask for _, mask in laid.values()], axis=-1)

@@ -42,6 +42,8 @@ class Resampler(Fusion):
         b = x.mask.shape[0]
         mask = tile(x.present, 'b -> b n', n=self.num_tokens)
         q = Tokens.of(tile(seed, 'n d -> b n d', b=b), mask)
+        # Latents stand beside the whole modality and read whatever is real: segments and causality end here.
+        x = Tokens.of(x.values, x.mask)
         layer = _Resample(self.block, name=f'resample_{name}')
         return repeat(layer, (q, x), depth=self.resample_depth, train=train, remat=self.remat, unroll=self.unroll)[0]
 

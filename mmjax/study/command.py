@@ -13,8 +13,9 @@ from mmjax.errors import UserError
 from mmjax.study.ledger import Ledger
 from mmjax.study.matching import Fit
 from mmjax.study.multiplicity import smallest_p
+from mmjax.study.plan import Plan
 from mmjax.study.report import write_report
-from mmjax.study.runs import Sizes, left_out, matched_sizes, missing, run_study
+from mmjax.study.runs import matched_sizes, run_study
 from mmjax.study.study import Study
 from mmjax.study.summary import summarise
 from mmjax.train.files import read_json, write_json
@@ -31,15 +32,15 @@ def study_command(study: Study, directory: Path, *, dry_run: bool = False) -> di
     study.check()
     for evaluation in study.base.evals.values():
         evaluation.data.source.open()  # missing data are told now, not after hours of tuning
-    rows = Ledger(directory, study).rows()
-    sizes = _sizes(study, directory)
-    for (regime, arm), gap in left_out(sizes).items():
+    ledger = Ledger(directory, study)
+    plan = Plan(study, _sizes(study, directory))
+    for (regime, arm), gap in plan.left_out.items():
         print(f'{regime}: {arm} is left out, it cannot be matched: {gap:+.1%}', file=sys.stderr)
     if dry_run:
-        return _plan(study, sizes, rows)
+        return _outlook(plan, ledger.rows())
     clusters = _clusters(study, directory)
-    run_study(study, directory, sizes)
-    summary = summarise(study, sizes, Ledger(directory, study).rows(), clusters=clusters)
+    run_study(plan, directory)
+    summary = summarise(plan, ledger.rows(), clusters=clusters)
     write_json(directory / 'results.json', summary)
     write_report(summary, directory / 'report.html')
     print(f'report: {directory / "report.html"}', file=sys.stderr)
@@ -51,19 +52,16 @@ def study_command(study: Study, directory: Path, *, dry_run: bool = False) -> di
     }
 
 
-def _plan(study: Study, sizes: Sizes, rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Runs and hours, as far as they are known: grids may be extended. Hours from the runs that are done."""
-    places = [place for place in sizes if place not in left_out(sizes)]
-    tuning = len(places) * len(study.rates) * len(study.tuning_seeds)
-    total = tuning + len(places) * len(study.seeds)
+def _outlook(plan: Plan, rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Runs that are still to come, grids as they are now, and hours, from the runs that are done."""
+    study = plan.study
+    now = list(plan.missing(rows))
+    later = sum(plan.chosen(place, rows) is None for place in plan.places) * len(study.seeds)
+    told: dict[str, Any] = {'runs done': len(rows), 'runs left': len(now) + later}
     seconds = [row['seconds'] for row in rows.values()]
-    told: dict[str, Any] = {'runs': total, 'done': len(rows), 'missing now': len(list(missing(study, sizes, rows)))}
     if seconds:
-        told['hours left, about'] = round((total - len(rows)) * float(np.mean(seconds)) / 3600, 2)
-    return told | {
-        'comparisons': study.family,
-        'smallest p': smallest_p(len(study.seeds)),
-    }
+        told['hours left, about'] = round(told['runs left'] * float(np.mean(seconds)) / 3600, 2)
+    return told | {'comparisons': study.family, 'smallest p of seeds': smallest_p(len(study.seeds))}
 
 
 def _sizes(study: Study, directory: Path) -> dict[tuple[str, str], Fit]:
@@ -84,9 +82,9 @@ def _sizes(study: Study, directory: Path) -> dict[tuple[str, str], Fit]:
 
 def _clusters(study: Study, directory: Path) -> np.ndarray:
     """The image of every example of the reported split, in its order; stored, so that a report needs no data."""
-    path = directory / 'clusters.json'
-    if path.exists():
-        return np.array(read_json(path)['clusters'])
+    path, of = directory / 'clusters.json', [study.primary, study.clusters]
+    if path.exists() and (stored := read_json(path))['of'] == of:
+        return np.array(stored['clusters'])
     source = study.base.evals[study.primary.split('/')[0]].data.source
     if not study.clusters:
         clusters = list(range(len(source.open())))
@@ -95,5 +93,5 @@ def _clusters(study: Study, directory: Path) -> np.ndarray:
         clusters = [int(example['cluster']) for example in reader.read(range(len(reader)))]
     else:
         raise UserError(f'study {study.name}: clusters are read from a Tfds source, not from {type(source).__name__}')
-    write_json(path, {'clusters': clusters})
+    write_json(path, {'of': of, 'clusters': clusters})
     return np.array(clusters)

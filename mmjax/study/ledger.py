@@ -24,15 +24,20 @@ class Ledger:
     """
 
     def __init__(self, directory: Path, study: Study):
-        directory.mkdir(parents=True, exist_ok=True)
         self._path, self._claims = directory / 'ledger.jsonl', directory / 'claims'
-        with self._alone('a+') as file:
-            if not os.fstat(file.fileno()).st_size:
-                file.write(json.dumps({'study': study.name, 'primary': study.primary}) + '\n')
-        rows = read_rows(self._path)
-        of = rows[0].get('study') if rows else None
-        if of != study.name:
-            raise UserError(f'{self._path}: is of the study {of!r}, not of {study.name!r}; name another --workdir')
+        own = {'study': study.name, 'primary': study.primary}
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            with self._alone('a+') as file:
+                if not os.fstat(file.fileno()).st_size:
+                    file.write(json.dumps(own) + '\n')
+        except OSError as error:
+            raise UserError(f'--workdir {directory}: {error.strerror}') from error
+        found = (read_rows(self._path) or [{}])[0]
+        for what, value in own.items():
+            if found.get(what) != value:
+                told = f'is of the {what} {found.get(what)!r}, not of {value!r}'
+                raise UserError(f'{self._path}: {told}; name another --workdir')
 
     def rows(self) -> dict[str, dict[str, Any]]:
         """Finished runs by the hash of their config; the line that a killed process left unfinished is no run."""

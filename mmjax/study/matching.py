@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,7 +68,7 @@ def match(experiment: Experiment, *, target: int, quantity: str, batch: Shapes) 
     if math.isclose(getattr(found, quantity), target):
         return _at(experiment, depth, ratio, target, quantity, batch)
 
-    low = max(1, getattr(fusion, 'fusion_layer', 0) + 1)
+    low = smallest_depth(fusion, list(experiment.model.encoders))
 
     def value(depth: int, ratio: float | None) -> int:
         return getattr(size_of(resized(experiment, depth, ratio), batch), quantity)
@@ -88,6 +89,22 @@ def match(experiment: Experiment, *, target: int, quantity: str, batch: Shapes) 
             candidates = [(abs(base + (d - low) * layer - target), d, ratio) for d in range(low, MOST_LAYERS + 1)]
     _, depth, ratio = min(candidates, key=lambda candidate: candidate[:2])
     return _at(experiment, depth, ratio, target, quantity, batch)
+
+
+def smallest_depth(fusion: Fusion, modalities: Sequence[str]) -> int:
+    """The fewest layers with which a design still lets the same streams read one another; fewer were another design.
+
+    A bottleneck, say, carries nothing across in its first fused layer.
+    """
+    wanted = set(fusion.flow(modalities))
+    depths = range(1, fusion.depth + 1)  # pyright: ignore
+    return next((d for d in depths if _flows(fusion, d, modalities) == wanted), fusion.depth)  # pyright: ignore
+
+
+def _flows(fusion: Fusion, depth: int, modalities: Sequence[str]) -> set[tuple[str, str]]:
+    if depth < getattr(fusion, 'fusion_layer', 0):
+        return set()
+    return set(fusion.clone(depth=depth).flow(modalities))
 
 
 def _at(

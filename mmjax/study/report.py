@@ -71,7 +71,7 @@ def _tuning(name: str, arms: Mapping[str, Mapping[str, Any]]) -> Html:
     rates = sorted({rate for entry in arms.values() for rate in entry.get('tuning', {})}, key=float)
     rows = []
     for arm, entry in arms.items():
-        if 'tuning' in entry:
+        if 'rate' in entry:
             scores = [_percent(entry['tuning'][rate]) if rate in entry['tuning'] else '' for rate in rates]
             rows.append([arm, *scores, f'{entry["rate"]:g}', 'edge' if entry['rate_on_edge'] else ''])
     return join(tag('h3', f'At equal {name}'), _table(('arm', *rates, 'chosen', ''), rows))

@@ -102,6 +102,14 @@ class Study:
             raise UserError(
                 f'{where}: rates {self.rates}: give at least {FEWEST_RATES} different ones, in ascending order'
             )
+        if self.rates[0] <= 0 or self.delta <= 0:
+            raise UserError(f'{where}: rates {self.rates} and delta {self.delta} must be above 0')
+        if not self.tuning_seeds or not self.regimes:
+            raise UserError(
+                f'{where}: tuning_seeds {self.tuning_seeds}, regimes {self.regimes}: give at least one of each'
+            )
+        if len(set(self.seeds)) < len(self.seeds) or len(set(self.tuning_seeds)) < len(self.tuning_seeds):
+            raise UserError(f'{where}: a seed stands twice in {self.seeds} or {self.tuning_seeds}')
         if set(self.seeds) & set(self.tuning_seeds):
             raise UserError(f'{where}: seeds {self.seeds} must be fresh, but tuning uses {self.tuning_seeds}')
         needed = max(FEWEST_SEEDS, seeds_needed(max(1, self.family)))
@@ -111,13 +119,11 @@ class Study:
                 f'{self.family} declared comparisons need {needed} seeds; add seeds, or set compared=False'
             )
         for metric in (self.primary, self.selection):
-            split = metric.split('/')[0]
+            split, _, what = metric.partition('/')
             if split not in self.base.evals:
                 raise UserError(f'{where}: no evaluation for {metric}{nearest(split, self.base.evals)}')
-        if not self.primary.endswith('/accuracy'):
-            raise UserError(
-                f'{where}: primary is {self.primary}; it must be SPLIT/accuracy, of answers that are right or wrong'
-            )
+            if what != 'accuracy':
+                raise UserError(f'{where}: {metric}: must be SPLIT/accuracy, of answers that are right or wrong')
         if self.primary.split('/')[0] == self.selection.split('/')[0]:
             raise UserError(f'{where}: {self.selection} selects on the split that {self.primary} reports')
         for arm in self.arms:

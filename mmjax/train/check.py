@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from mmjax.errors import UserError, nearest
 from mmjax.train.expected import ROOT, Expected, check_seeds, experiment_of, names, read, write
+from mmjax.train.files import check_writable
 from mmjax.train.manifest import code_version, other_code
 
 RUNS = Path('runs', 'check')  # below the working directory, as all runs are
@@ -74,7 +75,10 @@ def _arguments(argv: Sequence[str], *, root: Path) -> argparse.Namespace:
 
 def _check_code(name: str, seeds: Sequence[int]) -> None:
     """Raises UserError where a score would be recorded that the committed code did not give."""
-    if code_version()['dirty']:
+    code = code_version()
+    if code['commit'] is None:
+        raise UserError('--write: this is no checkout, so a score could not be said to be of a commit')
+    if code['dirty']:
         raise UserError('--write: there are changes to the code that are not committed; commit them, then measure')
     for run in (RUNS / f'{name}-{seed}' for seed in seeds):
         if (run / 'manifest.json').exists() and (code := other_code(run)):
@@ -89,8 +93,8 @@ def check(argv: Sequence[str], *, root: Path = ROOT) -> bool:
     for name, expected in expectations.items() if given.write else ():
         check_seeds(name, expected, given.seeds)
         _check_code(name, given.seeds or expected.seeds)
-    if given.json and not Path(given.json).absolute().parent.is_dir():
-        raise UserError(f'--json {given.json}: No such file or directory')
+    if given.json:
+        check_writable(Path(given.json), flag='--json')
     flat: dict[str, float | bool] = {}
     for name, expected in expectations.items():
         scores = measure(name, seeds=given.seeds, root=root)
@@ -99,10 +103,7 @@ def check(argv: Sequence[str], *, root: Path = ROOT) -> bool:
         if given.write:
             write(name, scores, root=root)
     if given.json:
-        try:
-            Path(given.json).write_text(json.dumps(flat, indent=1) + '\n')
-        except OSError as error:
-            raise UserError(f'--json {given.json}: {error.strerror}') from error
+        Path(given.json).write_text(json.dumps(flat, indent=1) + '\n')
     return all(value for key, value in flat.items() if key.endswith('/passed'))
 
 

@@ -25,8 +25,16 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def check_writable(file: Path, *, flag: str) -> None:
+    """Raises UserError where a file cannot be written: before hours of work whose result is to go there."""
+    if file.is_dir():
+        raise UserError(f'{flag} {file}: is a directory; name a file')
+    if not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise UserError(f"{flag} {file}: can't write into the directory {file.parent}")
+
+
 def write_json(path: Path, value: Any) -> None:
     """Replaces a file as a whole: a reader, or a kill, sees the old one or the new one."""
-    temporary = path.with_name(path.name + '.tmp')
+    temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
     temporary.write_text(json.dumps(value, indent=1) + '\n')
     os.replace(temporary, path)

@@ -65,10 +65,18 @@ def record_manifest(run: Path, now: dict[str, Any]) -> None:
         raise UserError(
             f'{run}: the data of {", ".join(changed)} have changed since it began; choose another --workdir'
         )
-    last = first | first.get('resumed', [{}])[-1]
+    last = history(first)[-1]
     changes = {name: value for name, value in now.items() if last.get(name) != value and name != 'config_file'}
     if changes:
         write_json(path, first | {'resumed': [*first.get('resumed', []), changes]})
+
+
+def history(first: dict[str, Any]) -> list[dict[str, Any]]:
+    """What held for each part of a run: as it began, and after each time that it was resumed under something else."""
+    parts = [first]
+    for changes in first.get('resumed', ()):
+        parts.append(parts[-1] | changes)
+    return parts
 
 
 def code_version() -> dict[str, Any]:
@@ -82,9 +90,7 @@ def code_version() -> dict[str, Any]:
 
 def other_code(run: Path) -> str | None:
     """Returns the commits that trained a run where their package `mmjax` is not the one that runs now, else None."""
-    first = read_json(run / 'manifest.json')
-    parts = [first | resumed for resumed in ({}, *first.get('resumed', ()))]
-    for part in parts:
+    for part in history(read_json(run / 'manifest.json')):
         commit = part['commit']
         try:
             changed = commit is None or part['dirty'] or _git('diff', '--name-only', commit, '--', 'mmjax')

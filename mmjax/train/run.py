@@ -32,8 +32,12 @@ from mmjax.train.timing import Stopwatch
 from mmjax.types import Shapes
 
 
-def train(experiment: Experiment, *, workdir: str, config_file: str | None = None) -> dict[str, float]:
+def train(
+    experiment: Experiment, *, workdir: str, config_file: str | None = None, report: bool = True
+) -> dict[str, float]:
     """Trains, evaluates, reports; goes on where a run in `workdir` stopped; returns the results of every evaluator.
+
+    report: whether to write report.html, which takes seconds; a study of many short runs writes one of its own.
 
     Raises:
         UserError: on a config that cannot run, data that cannot be read, or a directory that holds another run.
@@ -45,6 +49,8 @@ def train(experiment: Experiment, *, workdir: str, config_file: str | None = Non
         if not (run / 'results.json').exists():
             _train(experiment, run, prepared or _prepare(experiment), config_file)
         results = read_results(run)
+        if not report:
+            return results
         if jax.process_index() == 0 and not (run / 'report.html').exists():
             write_report(run, experiment=experiment)
     show_references(experiment, results)

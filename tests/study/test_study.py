@@ -7,16 +7,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mmjax.config import config_hash
 from mmjax.errors import UserError
 from mmjax.evals.accuracy import Accuracy
 from mmjax.experiment import Evaluation
+from mmjax.fusion.bottleneck import Bottleneck
+from mmjax.fusion.late import Late
+from mmjax.fusion.mid import Mid
 from mmjax.study import command, runs
 from mmjax.study.command import study_command
 from mmjax.study.ledger import Ledger, packed, unpacked
-from mmjax.study.matching import Fit
+from mmjax.study.matching import Fit, smallest_depth
+from mmjax.study.plan import Plan, best_rate
 from mmjax.study.report import render
 from mmjax.study.runs import matched_sizes
-from mmjax.study.study import Arm, Study, quick
+from mmjax.study.study import TOLERANCE, Arm, Study, quick
 from mmjax.study.summary import summarise
 from tests.train import toy
 
@@ -48,12 +53,14 @@ def trained(monkeypatch):
     """Replaces training and matching; returns the experiments that were trained."""
     done = []
 
-    def train(experiment, *, workdir):
+    def train(experiment, *, workdir, report):
+        assert not report
         arm, rate = type(experiment.model.fusion).__name__.lower(), experiment.optim.schedule.peak
         score = SKILL[arm] - abs(np.log(rate / BEST[arm])) / 10
         results = {f'{name}/accuracy': score for name in experiment.evals}
         run = Path(workdir)
-        (run / 'predictions').mkdir(parents=True)
+        (run / 'predictions').mkdir(parents=True, exist_ok=True)
+        (run / 'results.json').write_text(json.dumps(results))
         if 'test' in experiment.evals:
             right = np.random.default_rng(experiment.seed).random(EXAMPLES) < SKILL[arm]
             order = np.random.default_rng(0).permutation(EXAMPLES)
@@ -123,7 +130,7 @@ def test_killed_anywhere_it_does_each_run_once(tmp_path, trained, monkeypatch):
         except KeyboardInterrupt:
             with (tmp_path / 'ledger.jsonl').open('a') as file:
                 file.write('{"run": "cut o')
-    assert len(trained) == 36 == len({runs.config.config_hash(e) for e in trained})
+    assert len(trained) == 36 == len({config_hash(e) for e in trained})
     rows = Ledger(tmp_path, study()).rows()
     assert len(rows) == 36 and sum(row['phase'] == 'final' for row in rows.values()) == 12
     assert all(row['diverged'] == (row['rate'] > 7e-3) for row in rows.values())
@@ -151,7 +158,7 @@ def test_a_report_is_made_again_from_the_ledger_alone(tmp_path, trained):
         for regime, arms in json.loads((tmp_path / 'sizes.json').read_text())['fits'].items()
         for arm, fit in arms.items()
     }
-    again = summarise(study(), fits, Ledger(tmp_path, study()).rows(), clusters=np.arange(EXAMPLES))
+    again = summarise(Plan(study(), fits), Ledger(tmp_path, study()).rows(), clusters=np.arange(EXAMPLES))
     assert json.loads(json.dumps(again)) == told
     assert render(told) == (tmp_path / 'report.html').read_text()
     assert '<script' not in render(told) and 'http' not in render(told).replace('http-equiv', '')
@@ -160,7 +167,7 @@ def test_a_report_is_made_again_from_the_ledger_alone(tmp_path, trained):
 def test_a_dry_run_trains_nothing(tmp_path, trained):
     told = study_command(study(), tmp_path, dry_run=True)
     assert not trained and told == {
-        'runs': 32, 'done': 0, 'missing now': 20, 'comparisons': 1, 'smallest p': 2 / 2**6
+        'runs done': 0, 'runs left': 20 + 12, 'comparisons': 1, 'smallest p of seeds': 2 / 2**6
     }  # fmt: skip
 
 
@@ -182,7 +189,7 @@ def test_an_arm_beyond_the_tolerance_is_left_out(tmp_path, trained, monkeypatch,
         ({'regimes': ('flop',)}, "no regime 'flop'; did you mean 'flops'"),
         ({'primary': 'tset/accuracy'}, "no evaluation for tset/accuracy; did you mean 'test'"),
         ({'primary': 'validation/accuracy'}, 'selects on the split'),
-        ({'primary': 'test/loss'}, 'it must be SPLIT/accuracy'),
+        ({'primary': 'test/loss'}, 'must be SPLIT/accuracy'),
         ({'arms': (Arm('early'), Arm('late', ('model.fusion=lat',)))}, "did you mean 'late'"),
         ({'arms': (Arm('early'), Arm('early'))}, 'the same name'),
     ],
@@ -206,13 +213,55 @@ def test_quick_is_small_and_declares_nothing():
 
 
 def test_sizes_match_and_only_the_trunk_changes():
-    arms = (Arm('early'), *(Arm(n, (f'model.fusion={n}',)) for n in ('late', 'coattention', 'film', 'low_rank')))
+    arms = (Arm('early'), *(Arm(n, (f'model.fusion={n}',)) for n in ('late', 'film')))
     wide = dataclasses.replace(study().base, model=toy.model().clone(fusion=toy.model().fusion.clone(depth=6)))
     given = study(base=wide, arms=arms, regimes=('parameters', 'flops'))
     for (regime, arm), fit in matched_sizes(given).items():
-        assert abs(fit.gap) <= runs.TOLERANCE[regime], (regime, arm, fit)
+        assert abs(fit.gap) <= TOLERANCE[regime], (regime, arm, fit)
         if arm == 'early':
             assert (fit.depth, fit.ratio, fit.gap) == (6, 4.0, 0.0)
+
+
+def test_rows_of_the_study_as_it_was_do_not_count(tmp_path, trained):
+    study_command(study(), tmp_path)
+    before = len(trained)
+    changed = study(base=dataclasses.replace(study().base, steps=13), seeds=tuple(range(10, 17)))
+    study_command(changed, tmp_path)
+    assert len(trained) == before + 24 + 14  # nothing of the shorter runs is taken over
+    told = (tmp_path / 'results.json').read_text()
+    study_command(study(), tmp_path)  # and back: all of it is there
+    assert len(trained) == before + 24 + 14 and (tmp_path / 'results.json').read_text() != told
+
+
+def test_killed_between_training_and_ledger_it_goes_on(tmp_path, trained, monkeypatch):
+    add, adds = Ledger.add, []
+
+    def dies(self, row):
+        adds.append(row)
+        if len(adds) in (3, 30):
+            raise KeyboardInterrupt
+        add(self, row)
+
+    monkeypatch.setattr(Ledger, 'add', dies)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            study_command(study(), tmp_path)
+    found = study_command(study(), tmp_path)
+    assert found == study_command(study(), tmp_path)
+
+
+def test_of_a_plateau_the_middle_is_chosen():
+    assert best_rate({1.0: 0.5, 2.0: 1.0, 3.0: 1.0, 4.0: 1.0, 5.0: 0.9}) == 3
+    assert best_rate({1.0: 1.0, 2.0: 1.0, 3.0: 0.0}) == 1
+
+
+def test_a_matched_design_still_fuses():
+    """One layer of a bottleneck carries nothing across."""
+    fusion = Bottleneck(depth=4)
+    assert smallest_depth(fusion, ['a', 'b']) == 2
+    assert smallest_depth(Bottleneck(depth=4, fusion_layer=1), ['a', 'b']) == 3
+    assert smallest_depth(Mid(depth=4, fusion_layer=2), ['a', 'b']) == 3
+    assert smallest_depth(Late(depth=4), ['a', 'b']) == 1
 
 
 def test_packing():

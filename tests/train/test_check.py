@@ -103,7 +103,7 @@ def test_scores_that_fail_are_written_too(tmp_path, trained, capsys):
         (('good', '--seeds', 'x'), "invalid int value: 'x'"),
         (('good', '--seeds', '-1'), 'seed'),
         (('good', '--seeds', '5', '--write'), '--write: seed 5 is not one of the seeds [0, 1]'),
-        (('good', '--json', 'no/such/place.json'), '--json no/such/place.json: No such file or directory'),
+        (('good', '--json', 'no/such/place.json'), "--json no/such/place.json: can't write into the directory no/such"),
     ],
 )
 def test_bad_arguments_exit_with_2_before_anything_is_trained(tmp_path, trained, capsys, argv, message):

@@ -1,0 +1,121 @@
+"""What a study still has to do, and which rate each arm has earned: a pure function of the study and its ledger."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from mmjax import config
+from mmjax.experiment import Experiment
+from mmjax.study.matching import Fit, resized
+from mmjax.study.study import TOLERANCE, Study
+
+Place = tuple[str, str]  # a regime and an arm
+Rows = Mapping[str, Mapping[str, Any]]  # of a ledger, by Run.key
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: of an arm in a regime, for tuning (`phase` 'tune') or for the result ('final')."""
+
+    regime: str
+    arm: str
+    phase: str
+    rate: float
+    seed: int
+    experiment: Experiment
+
+    @cached_property
+    def config(self) -> str:
+        """The hash of its config: equal ones, as of the reference in two regimes, are trained once."""
+        return config.config_hash(self.experiment)[:16]
+
+    @property
+    def key(self) -> str:
+        return f'{self.regime}-{self.arm}-{self.phase}-{self.config}'
+
+
+class Plan:
+    """A study at the sizes of its arms. A row of the ledger counts only if it is of the config that the study now asks
+    for: what was run before the study was changed stays in the ledger and is not looked at.
+    """
+
+    def __init__(self, study: Study, sizes: Mapping[Place, Fit]):
+        self.study, self.sizes = study, sizes
+        self._runs: dict[tuple[Place, str, float, int], Run] = {}
+
+    @property
+    def left_out(self) -> dict[Place, float]:
+        """The gap of every arm that cannot match in a regime: it takes no part in it."""
+        return {place: fit.gap for place, fit in self.sizes.items() if abs(fit.gap) > TOLERANCE[place[0]]}
+
+    @property
+    def places(self) -> list[Place]:
+        """The regimes and arms that take part."""
+        return [place for place in self.sizes if place not in self.left_out]
+
+    def run(self, place: Place, phase: str, rate: float, seed: int) -> Run:
+        """A tuning run reads the split of `selection` alone: the reported one is not looked at before that."""
+        at = (place, phase, rate, seed)
+        if at not in self._runs:
+            fit = self.sizes[place]
+            experiment = resized(self.study.experiment(place[1], rate=rate, seed=seed), fit.depth, fit.ratio)
+            if phase == 'tune':
+                name = self.study.selection.split('/')[0]
+                experiment = dataclasses.replace(experiment, evals={name: experiment.evals[name]})
+            self._runs[at] = Run(*place, phase, rate, seed, experiment)
+        return self._runs[at]
+
+    def scores(self, place: Place, rows: Rows, *, rate: float) -> float | None:
+        """The mean of `selection` over the tuning seeds; None while one is missing."""
+        runs = [self.run(place, 'tune', rate, seed) for seed in self.study.tuning_seeds]
+        found = [rows[run.key]['metrics'][self.study.selection] for run in runs if run.key in rows]
+        return float(np.mean(found)) if len(found) == len(runs) else None
+
+    def tuning(self, place: Place, rows: Rows) -> dict[float, float | None]:
+        """By rate, the score so far: the study's rates, extended where the best one is on the edge."""
+        tried = {rate: self.scores(place, rows, rate=rate) for rate in self.study.rates}
+        for _ in range(self.study.extensions):
+            known = {rate: score for rate, score in sorted(tried.items()) if score is not None}
+            if len(known) < len(tried):
+                break
+            rates, best = list(known), best_rate(known)
+            if best == rates[0]:
+                new = rates[0] * rates[0] / rates[1]
+            elif best == rates[-1]:
+                new = rates[-1] * rates[-1] / rates[-2]
+            else:
+                break
+            tried[new] = self.scores(place, rows, rate=new)
+        return dict(sorted(tried.items()))
+
+    def chosen(self, place: Place, rows: Rows) -> float | None:
+        """The rate that tuning chose; None while it goes on."""
+        scores = self.tuning(place, rows)
+        done = {rate: score for rate, score in scores.items() if score is not None}
+        return best_rate(done) if len(done) == len(scores) else None
+
+    def missing(self, rows: Rows) -> Iterator[Run]:
+        """What can be done now: tuning first, then seed by seed, so that arms are comparable whenever one stops."""
+        tuning: list[Run] = []
+        final: list[Run] = []
+        for place in self.places:
+            rate = self.chosen(place, rows)
+            if rate is not None:
+                final += [self.run(place, 'final', rate, seed) for seed in self.study.seeds]
+            else:
+                rates = self.tuning(place, rows)
+                tuning += [self.run(place, 'tune', r, seed) for r in rates for seed in self.study.tuning_seeds]
+        for run in (*tuning, *sorted(final, key=lambda run: self.study.seeds.index(run.seed))):
+            if run.key not in rows:
+                yield run
+
+
+def best_rate(scores: Mapping[float, float]) -> float:
+    """The rate with the best score; of several, the one in their middle: a plateau has no better edge."""
+    top = max(scores.values())
+    tied = [rate for rate, score in sorted(scores.items()) if score == top]
+    return tied[(len(tied) - 1) // 2]
