@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from einops import reduce
 from jaxtyping import Array, Float
 
-from mmjax.fusion.pooled import Pooled, Present, Vectors
+from mmjax.fusion.pooled import Pooled, Present, Vectors, product
 from mmjax.nn.dense import Dense
 from mmjax.nn.parameter import parameter
 
@@ -27,11 +27,11 @@ class FactorizedBilinear(Pooled):
     def combine(
         self, vectors: Vectors, present: Present, *, train: bool
     ) -> tuple[Float[Array, 'b d'], dict[str, Array]]:
-        product = jnp.ones((), next(iter(vectors.values())).dtype)
-        for name, z in vectors.items():
-            y = Dense((z.shape[-1], self.rank), ('embed', 'mlp', 'rank'), name=f'factor_{name}')(z)
-            product = product * jnp.where(present[name][:, None, None], y, 1)
-        y = reduce(product, 'b d k -> b d', 'sum')
+        factors = {
+            name: Dense((z.shape[-1], self.rank), ('embed', 'mlp', 'rank'), name=f'factor_{name}')(z)
+            for name, z in vectors.items()
+        }
+        y = reduce(product(factors, present), 'b d k -> b d', 'sum')
         y = y * jax.lax.rsqrt(jnp.abs(y) + 1e-4)
         norm = jax.lax.rsqrt(jnp.square(y.astype(jnp.float32)).mean(axis=-1, keepdims=True) + 1e-6)
         return y * norm.astype(y.dtype), {}
@@ -53,12 +53,11 @@ class Mutan(Pooled):
     def combine(
         self, vectors: Vectors, present: Present, *, train: bool
     ) -> tuple[Float[Array, 'b d'], dict[str, Array]]:
-        product = jnp.ones((), next(iter(vectors.values())).dtype)
+        factors = {}
         for name, z in vectors.items():
             inner = self.core or z.shape[-1]
             y = jnp.tanh(Dense((inner,), ('embed', 'head_dim'), name=f'project_{name}')(z))
             shape, axes = (inner, self.rank, z.shape[-1]), ('head_dim', 'rank', 'mlp')
             slices = parameter(self, f'core_{name}', shape, axes, nn.initializers.lecun_normal(in_axis=0))
-            y = jnp.einsum('bk,krd->brd', y, slices.astype(y.dtype))
-            product = product * jnp.where(present[name][:, None, None], y, 1)
-        return reduce(product, 'b r d -> b d', 'sum'), {}
+            factors[name] = jnp.einsum('bk,krd->brd', y, slices.astype(y.dtype))
+        return reduce(product(factors, present), 'b r d -> b d', 'sum'), {}

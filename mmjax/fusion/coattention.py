@@ -6,7 +6,7 @@ from dataclasses import field
 import flax.linen as nn
 
 from mmjax.fusion.base import Flow, Fusion, everyone
-from mmjax.nn.block import Block, drop, repeat
+from mmjax.nn.block import Block, repeat, residual
 from mmjax.types import Fused, Tokens, concatenate
 
 
@@ -49,6 +49,6 @@ class _CoattentionLayer(nn.Module):
             others = {other: y for other, y in normed.items() if other != name}
             if others:
                 y = self.block.attention.copy(name=f'cross_{name}')(normed[name], concatenate(others))
-                x = x.replace(values=x.values + drop(y, self.block.dropout, train=train))
+                x = residual(x, y, self.block.dropout, train=train)
             streams[name] = self.block.copy(name=f'block_{name}')(x, train=train)
         return streams

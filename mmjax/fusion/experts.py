@@ -5,11 +5,10 @@ from dataclasses import field
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
 from mmjax.fusion.base import Flow, Fusion, everyone
 from mmjax.nn.attention import attend, attention_mask, merge, project
-from mmjax.nn.block import Block, drop, repeat
+from mmjax.nn.block import Block, repeat, residual
 from mmjax.types import Fused, Tokens, concatenate, split
 
 
@@ -65,7 +64,7 @@ class _Untied(nn.Module):
         for name, x in mods.items():
             stop = start + x.mask.shape[1]
             y = merge(block.attention, read[:, start:stop], mask[:, start:stop], prefix=f'{name}_')
-            streams[name] = _feed_forward(block, name, _add(block, x, y, train), train)
+            streams[name] = _feed_forward(block, name, residual(x, y, block.dropout, train=train), train)
             start = stop
         return streams
 
@@ -77,15 +76,11 @@ class _SharedAttention(nn.Module):
     def __call__(self, mods: dict[str, Tokens], *, train: bool) -> dict[str, Tokens]:
         x = concatenate(mods)
         normed = x.replace(values=self.block.norm.copy(name='norm_attention')(x.values))
-        x = _add(self.block, x, self.block.attention.copy(name='attend')(normed, normed), train)
+        x = residual(x, self.block.attention.copy(name='attend')(normed, normed), self.block.dropout, train=train)
         streams = split(x, like=mods)
         return {name: _feed_forward(self.block, name, y, train) for name, y in streams.items()}
 
 
 def _feed_forward(block: Block, name: str, x: Tokens, train: bool) -> Tokens:
     y = block.norm.copy(name=f'norm_mlp_{name}')(x.values)
-    return _add(block, x, block.mlp.copy(name=f'feed_forward_{name}')(y), train)
-
-
-def _add(block: Block, x: Tokens, y: Float[Array, 'b n d'], train: bool) -> Tokens:
-    return x.replace(values=x.values + drop(y, block.dropout, train=train))
+    return residual(x, block.mlp.copy(name=f'feed_forward_{name}')(y), block.dropout, train=train)

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmjax.fusion.pooled import Pooled, Present, Vectors
+from mmjax.fusion.pooled import Pooled, Present, Vectors, product
 from mmjax.nn.parameter import parameter
 
 
@@ -20,13 +20,13 @@ class LowRank(Pooled):
     def combine(
         self, vectors: Vectors, present: Present, *, train: bool
     ) -> tuple[Float[Array, 'b d'], dict[str, Array]]:
-        product = jnp.ones((), next(iter(vectors.values())).dtype)
+        factors = {}
         for name, z in vectors.items():
             shape, axes = (z.shape[-1], self.rank, z.shape[-1]), ('embed', 'rank', 'mlp')
             factor = parameter(self, f'factor_{name}', shape, axes, nn.initializers.lecun_normal(in_axis=0))
             # A product of small numbers has no gradient: factors start around 1.
             one = parameter(self, f'one_{name}', shape[1:], axes[1:], nn.initializers.ones)
-            y = jnp.einsum('bd,drk->brk', z, factor.astype(z.dtype)) + one.astype(z.dtype)
-            product = product * jnp.where(present[name][:, None, None], y, 1)
+            factors[name] = jnp.einsum('bd,drk->brk', z, factor.astype(z.dtype)) + one.astype(z.dtype)
         weight = parameter(self, 'weight', (self.rank,), ('rank',), nn.initializers.constant(1 / self.rank))
-        return jnp.einsum('brk,r->bk', product, weight.astype(product.dtype)), {}
+        y = product(factors, present)
+        return jnp.einsum('brk,r->bk', y, weight.astype(y.dtype)), {}

@@ -1,5 +1,6 @@
 """Fusion of one vector a modality: pool first, combine after."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import ClassVar
@@ -53,6 +54,13 @@ class Pooled(Fusion):
 def stacked(vectors: Vectors, present: Present) -> tuple[Float[Array, 'b m d'], Bool[Array, 'b m']]:
     """Modalities along an axis of their own."""
     return jnp.stack(list(vectors.values()), axis=1), jnp.stack(list(present.values()), axis=1)
+
+
+def product(factors: Mapping[str, Float[Array, 'b x y']], present: Present) -> Float[Array, 'b x y']:
+    """The modalities' factors multiplied, number by number; an absent one is 1."""
+    return functools.reduce(
+        jnp.multiply, [jnp.where(present[name][:, None, None], y, 1) for name, y in factors.items()]
+    )
 
 
 def masked_softmax(scores: Float[Array, 'b m *d'], present: Bool[Array, 'b m']) -> Float[Array, 'b m *d']:

@@ -39,12 +39,14 @@ class Block(nn.Module):
         norm = self.norm.copy(name='norm_attention')
         normed = x.replace(values=norm(x.values))
         read = normed if context is None else context.replace(values=norm(context.values))
-        x = self._add(x, self.attention.copy(name='attend')(normed, read), train)
+        x = residual(x, self.attention.copy(name='attend')(normed, read), self.dropout, train=train)
         y = self.mlp.copy(name='feed_forward')(self.norm.copy(name='norm_mlp')(x.values))
-        return self._add(x, y, train)
+        return residual(x, y, self.dropout, train=train)
 
-    def _add(self, x: Tokens, y: Float[Array, 'b n d'], train: bool) -> Tokens:
-        return x.replace(values=constrain(x.values + drop(y, self.dropout, train=train), 'batch', 'length', 'embed'))
+
+def residual(x: Tokens, y: Float[Array, 'b n d'], rate: float, *, train: bool) -> Tokens:
+    """x + dropout(y), sharded as activations are, inside a compact method."""
+    return x.replace(values=constrain(x.values + drop(y, rate, train=train), 'batch', 'length', 'embed'))
 
 
 def drop(x: Float[Array, '...'], rate: float, *, train: bool) -> Float[Array, '...']:
