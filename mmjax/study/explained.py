@@ -20,7 +20,7 @@ from mmjax.experiment import Experiment
 from mmjax.study.additive import sample
 from mmjax.train.metrics import rounded
 
-STEPS = 512  # of integrated gradients; their default is complete to 1 % on most examples of a trained model, not on all
+STEPS = 512  # of integrated gradients: trained models need more than the default for a small gap
 
 
 @dataclass(frozen=True)
