@@ -42,8 +42,8 @@ def base() -> Experiment:
             'test_seen': Evaluation(split('test_seen[:2500]'), Accuracy(by='kind')),
             'official': Evaluation(split('test[:2500]', 'easy_vqa/official'), Accuracy(by='kind')),
         },
-        steps=2000,
-        batch_size=32,
+        steps=3000,
+        batch_size=16,
         warmup=100,
         log_every=100,
     )
