@@ -51,8 +51,8 @@ def base() -> Experiment:
 
 def study() -> Study:
     designs = (
-        'mid', 'bottleneck', 'coattention', 'experts', 'multiway', 'pairwise', 'graph', 'gated_cross_attention', 'film',
-        'concat', 'gated_unit', 'low_rank', 'mutan',
+        'mid', 'bottleneck', 'coattention', 'experts', 'pairwise', 'graph', 'gated_cross_attention', 'film', 'concat',
+        'gated_unit', 'low_rank',
     )  # fmt: skip
     return Study(
         name='fusion_easy_vqa',
@@ -64,6 +64,7 @@ def study() -> Study:
             *controls(base()),
         ),
         reference='early',
+        tuning_seeds=(0,),
         seeds=tuple(range(100, 111)),
         probes=probes(('image', 'text'), small.spread(split('test[:1000]')), additive=128),
         explanation=Explanation(
