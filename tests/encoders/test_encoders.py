@@ -8,6 +8,7 @@ import pytest
 from mmjax.encoders.image import ConvEncoder, PatchEncoder, to_float
 from mmjax.encoders.learned import LearnedTokens
 from mmjax.encoders.text import RecurrentEncoder, TokenEncoder
+from mmjax.encoders.vectors import VectorEncoder
 from mmjax.errors import UserError
 from mmjax.nn.attention import Attention
 from mmjax.nn.block import Block
@@ -102,6 +103,21 @@ def test_words_after_the_end_change_nothing(random_parameters, batch, name):
     else:
         padded = params
     np.testing.assert_allclose(apply(padded, longer)[:, :5][text != 0], apply(params, text)[text != 0], atol=1e-5)
+
+
+def test_vectors_are_a_set_unless_they_have_positions(random_parameters):
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((8, 6, 9)), jnp.float32)
+    order = np.array([3, 0, 5, 1, 4, 2])
+    for positions, same in ((NoPositions(), True), (SinCos(), False)):
+        encoder = VectorEncoder(width=16, positions=positions)
+        params = random_parameters(encoder, x, PRESENT, train=False)
+        tokens = encoder.apply(params, x, PRESENT, train=False)
+        kernel, bias = (params['params']['project'][name] for name in ('kernel', 'bias'))
+        if same:
+            np.testing.assert_allclose(tokens.values, np.asarray(x) @ kernel + bias, atol=1e-5)
+        moved = encoder.apply(params, x[:, order], PRESENT, train=False).values
+        assert np.allclose(moved, tokens.values[:, order], atol=1e-5) == same
+        np.testing.assert_array_equal(tokens.mask, np.repeat(np.asarray(PRESENT)[:, None], 6, axis=1))
 
 
 def test_learned_tokens_are_the_same_for_all_and_always_there(random_parameters):

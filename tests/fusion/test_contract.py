@@ -22,6 +22,7 @@ from mmjax.fusion.interaction import ScalarInteraction
 from mmjax.fusion.isolated import Isolated
 from mmjax.fusion.pairwise import Pairwise
 from mmjax.fusion.pooled import Pooled
+from mmjax.fusion.relation import Relation
 from mmjax.fusion.resampler import Resampler
 from mmjax.fusion.weighted import GatedUnit
 from mmjax.nn.attention import Attention
@@ -57,7 +58,7 @@ FIXED_MODALITIES = {
     ScalarInteraction,
 }
 # Designs that summarise a row as a whole, so that a row can hold one example only.
-ONE_EXAMPLE_A_ROW = {Bottleneck, Film, Graph, Grid, Pairwise, Resampler, ScalarInteraction}
+ONE_EXAMPLE_A_ROW = {Bottleneck, Film, Graph, Grid, Pairwise, Relation, Resampler, ScalarInteraction}
 # Programs of gradients compile long: fewer operations in them, and no towers that are those of `Late`.
 LEAN = {'fusion_layer': 0, 'block': Block(attention=Attention(heads=2, bias=False), mlp=Mlp(activation='relu'))}
 # Designs whose streams are not the tokens that entered but as many as they say.

@@ -18,6 +18,7 @@ from mmjax.fusion.graph import Graph
 from mmjax.fusion.grid import Grid
 from mmjax.fusion.low_rank import LowRank
 from mmjax.fusion.mid import Mid
+from mmjax.fusion.relation import Relation
 from mmjax.fusion.resampler import Resampler
 from mmjax.fusion.weighted import GatedUnit, WeightedSum
 from mmjax.nn.norm import NoNorm
@@ -106,6 +107,23 @@ def test_weights_of_a_sum_are_those_of_the_present(random_parameters):
     expected[2] = h['image'][2]
     np.testing.assert_allclose(shared(fused), expected, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(fused.aux['weight/text'][2], 0)
+
+
+def test_a_relation_network_is_a_loop_over_pairs(random_parameters):
+    """Santoro et al. 2017, eq. 1, g and f of two layers and one: each pair with the question, one after the other."""
+    p, fused, q = pooled_case(Relation, PAIR, random_parameters)
+    (first, second, asked), mods = (p[f'g_{name}'] for name in ('first', 'second', 'question')), make_tokens(PAIR)
+    matrix = np.concatenate([first['kernel'], second['kernel'], asked['kernel']])
+    for row, text in enumerate((q['text'][0], q['text'][1], np.zeros(WIDTH))):  # in row 2 there is no text
+        objects = np.asarray(mods['image'].values[row], np.float64)[np.asarray(mods['image'].mask[row])]
+        found = []
+        for a in objects:
+            for b in objects:
+                hidden = np.maximum(np.concatenate([a, b, text]) @ matrix + first['bias'], 0)
+                found.append(np.maximum(hidden @ p['g_1']['kernel'] + p['g_1']['bias'], 0))
+        assert len(found) == (16, 4, 16)[row]
+        expected = np.maximum(np.mean(found, axis=0) @ p['f_0']['kernel'] + p['f_0']['bias'], 0)
+        np.testing.assert_allclose(shared(fused)[row], expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize('design', [Mid, Experts, Multiway], ids=lambda cls: cls.__name__)

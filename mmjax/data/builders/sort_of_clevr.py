@@ -4,6 +4,9 @@ Source: A. Santoro et al., 2017, "A simple neural network module for relational 
 https://arxiv.org/abs/1706.01427. The images and questions are generated here, after that description: nothing is
 downloaded. 10,000 RGB images of 75x75 pixels, 200,000 questions, the same at every preparation.
 
+Beside pixels and English an example has what they say without them, to study the relating alone: the objects as vectors
+(as the source's section 4.1 describes CLEVR's scenes), and the question as a code, which is what the source asks with.
+
 Where the description leaves a choice, ours is: questions are English; the ten of a kind are distinct, drawn from 3
 subtypes x 6 colours; and every answer is certain. Objects do not touch, none is centred on the middle row or column,
 and among an object's distances to the others the least is met once, and so is the greatest.
@@ -16,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import PIL.Image
 import tensorflow_datasets as tfds
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 PALETTE = {
     'red': (255, 0, 0),
@@ -49,6 +52,10 @@ SUBTYPES = {
 }
 """The object itself is counted too: the answer is 1 to 6."""
 
+OBJECT = ('row', 'column', 'square', *COLORS)
+"""Columns of the description of an object: its centre, -1 to 1 over the image from top and left; 1 for a square, 0 for
+a circle; and 1 for its colour."""
+
 SIDE = 75  # of an image, in pixels
 MIDDLE = SIDE // 2  # the row, and the column, that belongs to neither half
 RADIUS = 5  # an object is 11 pixels wide, and centred on a pixel
@@ -72,6 +79,7 @@ class Asked(NamedTuple):
 
     subtype: str
     question: str
+    code: str
     answer: str
 
 
@@ -92,13 +100,15 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """
 
     name = 'sort_of_clevr'
-    VERSION = tfds.core.Version('1.0.0')
+    VERSION = tfds.core.Version('1.1.0')
 
     def _info(self) -> tfds.core.DatasetInfo:
         features = tfds.features.FeaturesDict(
             {
                 'image': tfds.features.Image(shape=(SIDE, SIDE, 3), encoding_format='png'),
                 'question': tfds.features.Text(),
+                'code': tfds.features.Text(),
+                'objects': tfds.features.Tensor(shape=(len(COLORS), len(OBJECT)), dtype=np.float32),
                 'answer': tfds.features.ClassLabel(names=ANSWERS),
                 'kind': tfds.features.ClassLabel(names=KINDS),
                 'subtype': tfds.features.ClassLabel(names=tuple(SUBTYPES)),
@@ -120,13 +130,15 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _generate_examples(self, numbers: Iterable[int]) -> Iterator[tuple[int, dict[str, Any]]]:
         for number in numbers:
             scene, questions = generate(number)
-            image = png(draw(scene))
+            image, objects = png(draw(scene)), describe(scene)
             for place, asked in enumerate(questions):
                 yield (
                     number * len(questions) + place,
                     {
                         'image': image,
                         'question': asked.question,
+                        'code': asked.code,
+                        'objects': objects,
                         'answer': asked.answer,
                         'kind': SUBTYPES[asked.subtype].kind,
                         'subtype': asked.subtype,
@@ -148,7 +160,8 @@ def generate(number: int) -> tuple[Scene, list[Asked]]:
         for option in rng.permutation(len(options))[:ASKED].tolist():
             subtype, color = options[option]
             text = SUBTYPES[subtype].template.format(COLORS[color])
-            questions.append(Asked(subtype, text, answer(scene, subtype, color)))
+            code = f'{subtype} {COLORS[color]}'
+            questions.append(Asked(subtype, text, code, answer(scene, subtype, color)))
     return scene, questions
 
 
@@ -181,6 +194,12 @@ def answer(scene: Scene, subtype: str, color: int) -> str:
     ranked = ((scene.centers - scene.centers[color]) ** 2).sum(1).argsort()
     chosen = ranked[{'shape': 0, 'closest': 1, 'furthest': -1}[subtype]]
     return SHAPES[int(scene.square[chosen])]
+
+
+def describe(scene: Scene) -> Float[np.ndarray, '6 9']:
+    """The scene as a list, in the order of COLORS; see OBJECT."""
+    places = (scene.centers - MIDDLE) / MIDDLE
+    return np.concatenate([places, scene.square[:, None], np.eye(len(COLORS))], axis=1, dtype=np.float32)
 
 
 def draw(scene: Scene) -> UInt8[np.ndarray, '75 75 3']:

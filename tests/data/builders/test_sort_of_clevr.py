@@ -13,7 +13,8 @@ from scipy import ndimage
 from mmjax.data import Data, Image, Tfds, Words, eval_batches, open_data
 from mmjax.data.builders import sort_of_clevr as clevr
 
-FIELDS = {key: key for key in ('image', 'answer', 'kind', 'subtype', 'image_id')} | {'text': 'question'}
+KEPT = ('image', 'code', 'objects', 'answer', 'kind', 'subtype', 'image_id')
+FIELDS = {key: key for key in KEPT} | {'text': 'question'}
 WORDS = Words(
     vocabulary=(
         'blue', 'closest', 'from', 'furthest', 'gray', 'green', 'half', 'have', 'how', 'in', 'is', 'left', 'many',
@@ -21,6 +22,7 @@ WORDS = Words(
     ),
     length=12,
 )  # fmt: skip
+CODES = Words(vocabulary=(*clevr.SUBTYPES, *clevr.COLORS), length=2, key='code')
 RGB = {
     'red': (255, 0, 0),
     'green': (0, 255, 0),
@@ -58,6 +60,15 @@ def look(pixels):
     assert not left.any()
     # Nothing touches: together there are as many pieces as objects.
     assert ndimage.label((pixels != 255).any(-1), np.ones((3, 3)))[1] == len(RGB)
+    return seen
+
+
+def told(objects):
+    """What `look` sees, read from the list of objects."""
+    seen = {}
+    for row, column, square, *color in objects.tolist():
+        assert square in (0, 1) and sorted(color) == [0, 0, 0, 0, 0, 1]
+        seen[tuple(RGB)[color.index(1)]] = (37 + 37 * row, 37 + 37 * column, 'square' if square else 'circle')
     return seen
 
 
@@ -167,7 +178,7 @@ def test_an_image_depends_on_its_number_alone(everything):
         np.testing.assert_array_equal(scene.square, kept[0].square)
         assert questions == kept[1]
         digest.update(clevr.draw(scene).tobytes() + repr([tuple(asked) for asked in questions]).encode())
-    assert digest.hexdigest()[:16] == 'a968716dd33558d1'
+    assert digest.hexdigest()[:16] == '0bbf92b30fd83653'
 
 
 def test_a_png_keeps_every_pixel():
@@ -186,7 +197,7 @@ def test_prepared_rows_can_be_answered_from_what_a_model_is_given(small):
     """The whole way: prepared, read, decoded and batched."""
     pictures = {}
     for name, numbers in SMALL.items():
-        data = Data(Tfds('sort_of_clevr', name, FIELDS), (Image(size=75), WORDS))
+        data = Data(Tfds('sort_of_clevr', name, FIELDS), (Image(size=75), WORDS, CODES))
         opened = open_data(data)
         assert len(opened) == 20 * len(numbers)
         labels = opened.labels
@@ -197,8 +208,15 @@ def test_prepared_rows_can_be_answered_from_what_a_model_is_given(small):
             for at in np.flatnonzero(batch['weight']):
                 text = WORDS.decode(batch['text'][at])
                 assert '?' not in text  # no unknown word
-                assert solve(text, look(batch['image'][at])) == {labels['answer'][batch['answer'][at]]}
+                seen = look(batch['image'][at])
+                assert solve(text, seen) == {labels['answer'][batch['answer'][at]]}
+                listed = told(batch['objects'][at])
+                assert {color: shape for color, (*_, shape) in listed.items()} == {c: s for c, (*_, s) in seen.items()}
+                for color, (*place, _) in listed.items():
+                    assert place == pytest.approx(seen[color][:2], abs=1e-4)
                 subtype = labels['subtype'][batch['subtype'][at]]
+                code = CODES.decode(batch['code'][at]).split()
+                assert code == [subtype, next(word for word in text.split() if word in RGB)]
                 relational = 'object closest' in text or 'object furthest' in text or 'how many' in text
                 assert labels['kind'][batch['kind'][at]] == ('relational' if relational else 'non-relational')
                 assert subtype in text or (subtype == 'count' and 'how many' in text)
@@ -217,4 +235,5 @@ def test_two_preparations_have_equal_rows(small, monkeypatch, tmp_path):
         monkeypatch.setenv('MMJAX_DATA', str(tmp_path / home))
         reader = Tfds('sort_of_clevr', 'train+validation+test', FIELDS).open()
         seen[home] = reader.read(range(len(reader)))
-    assert len(seen['one']) == 280 and seen['one'] == seen['other']
+    assert len(seen['one']) == 280
+    np.testing.assert_equal(seen['one'], seen['other'])
