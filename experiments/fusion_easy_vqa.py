@@ -32,7 +32,7 @@ def split(name: str, config: str = 'easy_vqa/heldout') -> Data:
 def base() -> Experiment:
     return small.base(
         'easy_vqa_heldout',
-        image=ConvEncoder(width=small.WIDTH, channels=(16, 32, 32), norm=NoNorm(), positions=SinCos()),
+        seen={'image': ConvEncoder(width=small.WIDTH, channels=(16, 32, 32), norm=NoNorm(), positions=SinCos())},
         words=WORDS,
         classes=len(ANSWERS),
         data=split('train'),

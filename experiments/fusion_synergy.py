@@ -35,7 +35,7 @@ def base(
     image_only, text_only = references
     return small.base(
         f'synergy_{config}',
-        image=PatchEncoder(width=small.WIDTH, patch=4, depth=0),
+        seen={'image': PatchEncoder(width=small.WIDTH, patch=4, depth=0)},
         words=WORDS,
         classes=classes,
         data=split('train', config),

@@ -1,7 +1,7 @@
-"""What the studies of this directory share: a small model over an image and a text, and arms at its size."""
+"""What the studies of this directory share: a small model over a scene and a text, and arms at its size."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mmjax.data import Data, Words
 from mmjax.data.spread import Spread
@@ -41,7 +41,7 @@ def spread(data: Data) -> Data:
 def base(
     name: str,
     *,
-    image: Encoder,
+    seen: Mapping[str, Encoder],
     words: Words,
     classes: int,
     data: Data,
@@ -51,11 +51,11 @@ def base(
     warmup: int,
     log_every: int,
 ) -> Experiment:
-    """Early fusion in two layers over the image's tokens and the words of `text`, one sum of logits as the answer."""
+    """Early fusion in two layers over the tokens of what is `seen` and the words of `text`; a sum of logits answers."""
     return Experiment(
         name=name,
         model=Model(
-            encoders={'image': image, 'text': TokenEncoder(vocabulary=words.size, width=WIDTH, depth=0)},
+            encoders={**seen, 'text': TokenEncoder(vocabulary=words.size, width=WIDTH, depth=0)},
             fusion=Early(depth=2, block=Block(attention=Attention(heads=2)), unroll=2),
             decoders={'answer': LogitSum(classes=classes)},
         ),

@@ -60,7 +60,8 @@ def build(design, **changes):
     The towers that a design need not have are one code, which compiles long: of those designs only `Concat` has them.
     """
     fields = {field.name for field in dataclasses.fields(design)}
-    small = {'depth': 2, 'block': Block(attention=Attention(heads=2)), 'hidden': (WIDTH,), 'g': (12, 10), 'f': (WIDTH,), 'rows': 2, 'columns': 2}
+    small = {'depth': 2, 'block': Block(attention=Attention(heads=2)), 'hidden': (WIDTH,), 'rows': 2, 'columns': 2}
+    small |= {'g': (12, 10), 'f': (WIDTH,)}
     if 'fusion_layer' in fields:
         small |= {'fusion_layer': 1, 'depth': 3}
     if getattr(design, 'depth', None) == 0 and design is not Concat:
