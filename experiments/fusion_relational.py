@@ -60,7 +60,7 @@ def study() -> Study:
             Arm('film', ('model.fusion=film', *READER)),
             Arm(
                 'relation',
-                ('model.fusion=relation', *READER, '--model.fusion.g', '64', '64', '64', '--model.fusion.f', '64'),
+                ('model.fusion=relation', *READER, '--model.fusion.g', '64', '64', '--model.fusion.f', '64'),
             ),
             Arm('late', ('model.fusion=late',), compared=False),
             *controls(base()),

@@ -1,0 +1,74 @@
+"""`scripts/bench_activations`: `cost().activation_bytes` of every design against what the compiler sets aside.
+
+The compiler's figure is the temporary memory of the compiled gradient of the design, layers unrolled, by
+`memory_analysis()`. Beside what is kept for the backward pass it holds the largest of what lives at once meanwhile, and
+it leaves out what was recomputed, fused or given the place of something dead: a ratio of 1 is not to be expected.
+"""
+
+import argparse
+import dataclasses
+import importlib
+import pkgutil
+import platform
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import mmjax.fusion
+from mmjax.fusion.base import Fusion
+from mmjax.train.files import write_json
+from mmjax.train.manifest import code_version
+from mmjax.types import Tokens
+
+RESULT = Path('experiments', 'bench', 'activations.json')
+LENGTHS, WIDTH, BATCH = {'image': 64, 'text': 32}, 128, 8  # an image of 8 x 8 tokens
+
+
+def ratio(fusion: Fusion) -> float:
+    """Estimated bytes by the compiler's temporary bytes."""
+    mods = {name: Tokens.of(jnp.zeros((BATCH, n, WIDTH)), jnp.ones((BATCH, n), bool)) for name, n in LENGTHS.items()}
+    variables = jax.eval_shape(lambda: fusion.init(jax.random.key(0), mods, train=True))
+
+    def total(variables: Any, values: Any) -> Any:
+        fused = fusion.apply(variables, {name: mods[name].replace(values=x) for name, x in values.items()}, train=True)
+        return sum((x.values**2).sum() for x in fused.readable().values())  # type: ignore[union-attr]
+
+    values = {name: x.values for name, x in mods.items()}
+    compiled = jax.jit(jax.grad(total, argnums=(0, 1))).lower(variables, values).compile()
+    temporary = compiled.memory_analysis().temp_size_in_bytes
+    return fusion.cost(LENGTHS, width=WIDTH, batch=BATCH).activation_bytes / temporary
+
+
+def designs() -> Iterator[type[Fusion]]:
+    """Every design of the package that two modalities can use."""
+    for info in pkgutil.iter_modules(mmjax.fusion.__path__):
+        module = importlib.import_module(f'mmjax.fusion.{info.name}')
+        for cls in vars(module).values():
+            ours = isinstance(cls, type) and issubclass(cls, Fusion) and cls.__module__ == module.__name__
+            if ours and not vars(cls).get('abstract', False) and cls.modalities in (None, len(LENGTHS)):
+                yield cls
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog='scripts/bench_activations', description=__doc__)
+    parser.parse_args(argv)
+    ratios: dict[str, float] = {}
+    for cls in designs():
+        set_here: dict[str, Any] = {'unroll': getattr(cls, 'depth', 0) or 1, 'rows': 8, 'columns': 8}
+        fields = {field.name for field in dataclasses.fields(cls)}
+        ratios[cls.__name__] = round(ratio(cls(**{k: v for k, v in set_here.items() if k in fields})), 2)
+        print(f'{cls.__name__:22} {ratios[cls.__name__]:.2f}', flush=True)
+    print(f'median {np.median(list(ratios.values())):.2f}, {min(ratios.values())} to {max(ratios.values())}')
+    RESULT.parent.mkdir(exist_ok=True)
+    told = {'ratios': ratios, 'lengths': LENGTHS, 'width': WIDTH, 'batch': BATCH, 'jax': jax.__version__}
+    write_json(RESULT, told | {'platform': platform.machine(), 'commit': code_version()['commit']})
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

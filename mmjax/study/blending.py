@@ -1,0 +1,71 @@
+"""`scripts/blend_weights`: measures the weights of gradient blending for an arm of a study, which then fixes them."""
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from mmjax.balance.blending import blend_weights
+from mmjax.config import load_file
+from mmjax.errors import UserError
+from mmjax.evals.accuracy import Accuracy
+from mmjax.experiment import Evaluation, Experiment
+from mmjax.study.remedies import pilots
+from mmjax.study.study import Study
+from mmjax.train.lanes import Lanes
+from mmjax.train.run import score_all, shapes_of_batch
+from mmjax.train.state import create_state
+
+
+def measured_weights(experiment: Experiment, *, split: str = 'validation') -> dict[str, float]:
+    """`blend_weights` of the experiment's objectives, each having trained alone for as long as the experiment does.
+
+    The losses are those of the initial and of the last parameters, on the training data and on an evaluation's data.
+
+    Raises:
+        UserError: where the experiment has no such evaluation, or `blend_weights` has no answer.
+    """
+    if split not in experiment.evals:
+        raise UserError(f"blend_weights: no evaluation '{split}' (there are {sorted(experiment.evals)})")
+    data = {'train': experiment.data, 'validation': experiment.evals[split].data}
+    losses: dict[str, dict[str, list[float]]] = {name: {} for name in data}
+    for name, pilot in pilots(experiment).items():
+        objective: Any = pilot.objectives[name]
+        evaluator = Accuracy(output=objective.output, target=objective.target)
+        pilot = dataclasses.replace(pilot, evals={where: Evaluation(d, evaluator) for where, d in data.items()})
+        batch = shapes_of_batch(pilot)
+        lanes = Lanes(pilot, batch, pilot.mesh.build())
+        first = jax.jit(lambda pilot=pilot, batch=batch: create_state(pilot, batch).evaluated)()
+        (lane,) = lanes.train([pilot])
+        scores = [score_all(pilot, params, lanes.scorer)[0] for params in (first, lane.params)]
+        for where in data:
+            losses[where][name] = [score[f'{where}/loss'] for score in scores]
+        told = '; '.join(f'{where} {" -> ".join(f"{x:.6f}" for x in losses[where][name])}' for where in data)
+        print(f'{name} alone: {told}', file=sys.stderr, flush=True)
+    train, validation = ({name: np.array(values) for name, values in losses[where].items()} for where in data)
+    return blend_weights(train, validation)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog='scripts/blend_weights', description=__doc__)
+    parser.add_argument('study', help='such as experiments/fusion_remedies.py')
+    parser.add_argument('arm', help='one whose base has several objectives, as `with_heads` makes them')
+    parser.add_argument('--rate', type=float, default=1.2e-3, help='peak learning rate (default: 1.2e-3)')
+    args = parser.parse_args(argv)
+    try:
+        study = load_file(args.study, kind=Study, function='study')
+        weights = measured_weights(study.experiment(args.arm, rate=args.rate))
+    except UserError as error:
+        print(f'mmjax: {error}', file=sys.stderr)
+        return 2
+    print(json.dumps({name: round(weight, 4) for name, weight in weights.items()}))
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
