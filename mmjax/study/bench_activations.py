@@ -40,8 +40,9 @@ def ratio(fusion: Fusion) -> float:
 
     values = {name: x.values for name, x in mods.items()}
     compiled = jax.jit(jax.grad(total, argnums=(0, 1))).lower(variables, values).compile()
-    temporary = compiled.memory_analysis().temp_size_in_bytes
-    return fusion.cost(LENGTHS, width=WIDTH, batch=BATCH).activation_bytes / temporary
+    memory = compiled.memory_analysis()
+    assert memory is not None, 'this backend does not tell its memory'
+    return fusion.cost(LENGTHS, width=WIDTH, batch=BATCH).activation_bytes / memory.temp_size_in_bytes
 
 
 def designs() -> Iterator[type[Fusion]]:

@@ -62,10 +62,11 @@ def _all_data(study: Study) -> list[Data]:
 def _outlook(plan: Plan, rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Runs that are still to come, grids as they are now, and hours, from the runs that are done."""
     study = plan.study
-    now = sum(map(len, plan.missing(rows)))
+    wanted = [run.key for runs in plan.wanted(rows) for run in runs]
+    done = [rows[key] for key in wanted if key in rows]  # rows of an earlier form of the study are not among them
     later = sum(plan.chosen(place, rows) is None for place in plan.places) * len(study.seeds)
-    told: dict[str, Any] = {'runs done': len(rows), 'runs left': now + later}
-    seconds = [row['seconds'] for row in rows.values()] or [seconds_of_a_run(study)]
+    told: dict[str, Any] = {'runs done': len(done), 'runs left': len(wanted) - len(done) + later}
+    seconds = [row['seconds'] for row in done] or [seconds_of_a_run(study)]
     told['hours left, about'] = round(told['runs left'] * float(np.mean(seconds)) / 3600, 2)
     return told | {'comparisons': study.family, 'smallest p of seeds': smallest_p(len(study.seeds))}
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmjax.decoders.classification import MaskedMean
+from mmjax.errors import UserError
 from mmjax.evals.accuracy import Accuracy, EnsembleAccuracy
 from mmjax.experiment import Experiment
 from mmjax.fusion.late import Late
@@ -55,13 +56,34 @@ def taught(experiment: Experiment, view: View) -> Experiment:
     return dataclasses.replace(experiment, objectives=objectives)
 
 
-def ensemble(experiment: Experiment, *, output: str = 'answer') -> Experiment:
+def classifying(experiment: Experiment, *, asker: str) -> tuple[str, Any]:
+    """The name of the experiment's objective, and itself.
+
+    Raises:
+        UserError: in the name of `asker`, where it has not one single objective, of the logits of a classifier.
+    """
+    objectives: dict[str, Any] = dict(experiment.objectives)
+    if len(objectives) != 1:
+        raise UserError(f'{asker}: needs one single objective, the experiment has {sorted(objectives)}')
+    ((name, objective),) = objectives.items()
+    if not all(hasattr(objective, field) for field in ('output', 'target')):
+        raise UserError(f'{asker}: {type(objective).__name__} has no output and target, as a classifying one has')
+    if not hasattr(experiment.model.decoders.get(objective.output), 'classes'):
+        raise UserError(f"{asker}: the model has no classifier '{objective.output}' to take the classes from")
+    return name, objective
+
+
+def ensemble(experiment: Experiment) -> Experiment:
     """A tower and a classifier for each modality, trained by its own loss; evaluators average the probabilities.
 
     The losses share no parameter, and clipping, which would couple the gradients by their norm, is off: it is one
     program for models that train independently.
+
+    Raises:
+        UserError: where the experiment has not one single objective, of the logits of a classifier.
     """
-    model = experiment.model
+    _, objective = classifying(experiment, asker='ensemble')
+    model, output = experiment.model, objective.output
     fusion: Any = model.fusion
     streams = model.inputs
     names = [f'{output}_{m}' for m in streams]
@@ -70,7 +92,6 @@ def ensemble(experiment: Experiment, *, output: str = 'answer') -> Experiment:
         name: MaskedMean(streams=(m,), classes=decoder.classes, norm=decoder.norm)
         for name, m in zip(names, streams, strict=True)
     }
-    (objective,) = experiment.objectives.values()
     late = Late(
         depth=fusion.depth, block=fusion.block, remat=fusion.remat, unroll=fusion.unroll, entry_norm=fusion.entry_norm
     )

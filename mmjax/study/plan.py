@@ -135,16 +135,21 @@ class Plan:
         done = {rate: score for rate, score in scores.items() if score is not None}
         return best_rate(done) if len(done) == len(scores) else None
 
-    def missing(self, rows: Rows) -> Iterator[list[Run]]:
-        """What can be done now, place by place: its tuning, or once a rate is chosen its fresh seeds."""
+    def wanted(self, rows: Rows) -> Iterator[list[Run]]:
+        """What is asked for as far as it is known, done or not, place by place: its tuning, and once a rate is chosen
+        its fresh seeds.
+        """
         for place in self.places:
-            rate = self.chosen(place, rows)
-            if rate is not None:
-                runs = [self.run(place, 'final', rate, seed) for seed in self.study.seeds]
-            else:
-                rates = self.tuning(place, rows)
-                runs = [self.run(place, 'tune', r, seed) for r in rates for seed in self.study.tuning_seeds]
-            if runs := [run for run in runs if run.key not in rows]:
+            rates, chosen = self.tuning(place, rows), self.chosen(place, rows)
+            runs = [self.run(place, 'tune', rate, seed) for rate in rates for seed in self.study.tuning_seeds]
+            if chosen is not None:
+                runs += [self.run(place, 'final', chosen, seed) for seed in self.study.seeds]
+            yield runs
+
+    def missing(self, rows: Rows) -> Iterator[list[Run]]:
+        """What can be done now, place by place."""
+        for wanted in self.wanted(rows):
+            if runs := [run for run in wanted if run.key not in rows]:
                 yield runs
 
 

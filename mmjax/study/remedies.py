@@ -15,6 +15,7 @@ from mmjax.balance.ogm import GradientModulation
 from mmjax.decoders.encoded import EncodedMean
 from mmjax.errors import UserError, nearest
 from mmjax.experiment import Experiment
+from mmjax.study.controls import classifying
 
 
 def with_heads(experiment: Experiment, *, scale: float = 1.0, detached: bool = False) -> Experiment:
@@ -26,7 +27,7 @@ def with_heads(experiment: Experiment, *, scale: float = 1.0, detached: bool = F
     Raises:
         UserError: where the experiment has not one single objective, of the logits of a classifier.
     """
-    name, objective = _classifying(experiment)
+    name, objective = classifying(experiment, asker='with_heads')
     decoder: Any = experiment.model.decoders[objective.output]
     heads = {f'{name}_{m}': m for m in experiment.model.inputs}
     taken = sorted(heads.keys() & experiment.model.decoders.keys())
@@ -80,18 +81,6 @@ def pilots(experiment: Experiment) -> dict[str, Experiment]:
         name: dataclasses.replace(experiment, objectives={name: dataclasses.replace(objective, scale=1.0)})
         for name, objective in experiment.objectives.items()
     }
-
-
-def _classifying(experiment: Experiment) -> tuple[str, Any]:
-    objectives = _objectives(experiment)
-    if len(objectives) != 1:
-        raise UserError(f'with_heads: needs one single objective, the experiment has {sorted(objectives)}')
-    ((name, objective),) = objectives.items()
-    if not all(hasattr(objective, field) for field in ('output', 'target')):
-        raise UserError(f'with_heads: {type(objective).__name__} has no output and target, as a classifying one has')
-    if not hasattr(experiment.model.decoders.get(objective.output), 'classes'):
-        raise UserError(f"with_heads: the model has no classifier '{objective.output}' to take the classes from")
-    return name, objective
 
 
 def _heads(experiment: Experiment) -> dict[str, str]:

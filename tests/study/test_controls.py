@@ -14,6 +14,7 @@ from mmjax.decoders.classification import MaskedMean
 from mmjax.errors import UserError
 from mmjax.evals.accuracy import Accuracy, EnsembleAccuracy
 from mmjax.experiment import Evaluation
+from mmjax.objectives.cross_entropy import CrossEntropy
 from mmjax.optim import AdamW, WarmupConstant
 from mmjax.study.controls import controls, ensemble, seeing
 from mmjax.study.probes import probes
@@ -126,3 +127,10 @@ def test_spread_rows_are_the_same_rows():
     assert spread.labels == plain.labels and spread.fingerprint != plain.fingerprint
     again = Spread(toy.Toy(rows=30)).open().read([3, 4])
     assert np.array_equal(again[1]['image'], spread[4]['image'])
+
+
+def test_an_ensemble_needs_one_classifying_objective():
+    with pytest.raises(UserError, match=r"ensemble: needs one single objective, the experiment has \['a', 'b'\]"):
+        ensemble(base(objectives={'a': CrossEntropy(), 'b': CrossEntropy()}))
+    with pytest.raises(UserError, match="ensemble: the model has no classifier 'missing'"):
+        ensemble(base(objectives={'a': CrossEntropy(output='missing')}))

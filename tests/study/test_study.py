@@ -175,6 +175,14 @@ def test_a_dry_run_trains_nothing(tmp_path, trained, monkeypatch):
     } | hours  # fmt: skip
 
 
+def test_a_dry_run_counts_what_the_study_now_asks_for(tmp_path, trained):
+    study_command(study(), tmp_path)
+    again = study_command(study(), tmp_path, dry_run=True)
+    assert (again['runs done'], again['runs left'], again['hours left, about']) == (36, 0, 0)
+    changed = study_command(study(seeds=tuple(range(20, 26))), tmp_path, dry_run=True)
+    assert (changed['runs done'], changed['runs left']) == (24, 12)
+
+
 def test_an_arm_beyond_the_tolerance_is_left_out(tmp_path, trained, monkeypatch, capsys):
     sizes = {('parameters', 'early'): Fit(2, 4.0, 1000, 1, 0.0), ('parameters', 'late'): Fit(2, 4.0, 1100, 1, 0.1)}
     monkeypatch.setattr(command, 'matched_sizes', lambda study: sizes)
