@@ -4,8 +4,9 @@ Modules name logical axes only: a parameter by `nn.with_logical_partitioning`, a
 """
 
 import dataclasses
+import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -133,7 +134,7 @@ def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def batch_parts(mesh: jax.sharding.Mesh) -> int:
+def batch_parts(mesh: Any) -> int:
     """Into how many parts the mesh cuts a batch."""
     return math.prod(mesh.shape[axis] for axis in TABLE['batch'][1])
 
@@ -155,3 +156,36 @@ def place_batch(batch: Mapping[str, np.ndarray], mesh: jax.sharding.Mesh, *, lea
     """
     sharding = NamedSharding(mesh, partition_spec([*(None,) * leading, 'batch'], parameter=False))
     return {key: jax.make_array_from_process_local_data(sharding, value) for key, value in batch.items()}
+
+
+def shard_mapped(local: Callable[..., Any], inputs: str, outputs: str) -> Callable[..., Any]:
+    """`local(ring, *arrays)` on each device's rows of a batch; the arrays may be asked for outside of any mesh too.
+
+    inputs, outputs: a letter an array, 'b' for one that is cut along its first axis as the batch is, '.' for one that
+    every device has whole. `ring(meet, stay, travel)` calls `stay, travel = meet(stay, travel)` once for each part of
+    the batch; between the calls `travel` goes on to the next device, and in the end it is where it began.
+    """
+    axes, mesh = TABLE['batch'][1], jax.sharding.get_abstract_mesh()
+    parts = 1 if mesh.empty else batch_parts(mesh)
+
+    def ring(meet: Callable[..., Any], stay: Any, travel: Any) -> tuple[Any, Any]:
+        if parts == 1:
+            return meet(stay, travel)
+        onward = [(i, (i + 1) % parts) for i in range(parts)]
+
+        def step(carry: Any, _: None) -> tuple[Any, None]:
+            stay, travel = meet(*carry)
+            return (stay, jax.tree.map(lambda x: jax.lax.ppermute(x, axes, onward), travel)), None
+
+        return jax.lax.scan(step, (stay, travel), length=parts)[0]
+
+    program = functools.partial(local, ring)
+    if parts == 1:
+        return program
+    spec = {'b': PartitionSpec(axes), '.': PartitionSpec()}
+    return jax.shard_map(
+        program,
+        in_specs=tuple(spec[letter] for letter in inputs),
+        out_specs=tuple(spec[letter] for letter in outputs),
+        check_vma=False,  # the axes that are not named, such as `tensor`, do the same work on the same rows
+    )

@@ -1,6 +1,7 @@
 """What every objective is."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from jaxtyping import Array, Float
 
@@ -12,8 +13,11 @@ from mmjax.views.base import CLEAN, View
 class Objective:
     """A loss per example. The train step weighs it by the batch's `weight`, averages, and multiplies by `scale`.
 
-    view: what it sees of the batch; the model runs once for each distinct view.
+    view: what it sees of the batch; the model runs once for each distinct view. couples_rows: whether an example's loss
+    depends on the others, so that it must see the outputs of the whole batch at once.
     """
+
+    couples_rows: ClassVar[bool] = False
 
     scale: float = 1.0
     view: View = field(default=CLEAN, metadata={'old': CLEAN})

@@ -7,12 +7,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from einops import rearrange
 from jaxtyping import Array, Float
 
 from mmjax.balance.base import Tally
 from mmjax.experiment import Experiment
-from mmjax.sharding import constrain
+from mmjax.train.accumulate import accumulated, accumulated_whole
 from mmjax.train.state import TrainState, key_for
 from mmjax.types import Batch, Outputs
 
@@ -37,8 +36,10 @@ def train_step(state: TrainState, batch: Batch, *, experiment: Experiment) -> tu
 
     views = list(dict.fromkeys(objective.view for objective in experiment.objectives.values()))
 
-    def loss_of(params: Any, seen: list[Batch], key: jax.Array) -> tuple[Float[Array, ''], tuple[Metrics, Tally]]:
-        outputs = [apply_model(experiment, params, part, train=True, rngs={'dropout': key}) for part in seen]
+    def run(params: Any, seen: list[Batch], key: jax.Array) -> list[Outputs]:
+        return [apply_model(experiment, params, part, train=True, rngs={'dropout': key}) for part in seen]
+
+    def judge(outputs: list[Outputs], seen: list[Batch]) -> tuple[Float[Array, ''], tuple[Metrics, Tally]]:
         losses = {}
         for name, objective in experiment.objectives.items():
             i = views.index(objective.view)
@@ -47,14 +48,19 @@ def train_step(state: TrainState, batch: Batch, *, experiment: Experiment) -> tu
         loss = functools.reduce(jnp.add, losses.values())
         return loss, ({'loss': loss, **losses}, experiment.balance.tally(outputs[0], seen[0]))
 
+    def loss_of(params: Any, seen: list[Batch], key: jax.Array) -> tuple[Float[Array, ''], tuple[Metrics, Tally]]:
+        return judge(run(params, seen, key), seen)
+
     gradient = jax.grad(loss_of, has_aux=True)
     key = key_for('view', seed=experiment.seed, step=state.step)
     seen = [view(batch, key) for view in views]
     key = key_for('dropout', seed=experiment.seed, step=state.step)
     if optim.accumulate == 1:
         grads, (metrics, tally) = gradient(state.params, seen, key)
+    elif any(objective.couples_rows for objective in experiment.objectives.values()):
+        grads, (metrics, tally) = accumulated_whole(run, judge, state.params, seen, key, parts=optim.accumulate)
     else:
-        grads, (metrics, tally) = _accumulated(gradient, state.params, seen, key, parts=optim.accumulate)
+        grads, (metrics, tally) = accumulated(gradient, state.params, seen, key, parts=optim.accumulate)
     key = key_for('balance', seed=experiment.seed, step=state.step)
     grads, balance = experiment.balance(grads, tally, key=key, step=state.step)
 
@@ -69,24 +75,6 @@ def train_step(state: TrainState, batch: Batch, *, experiment: Experiment) -> tu
     for name, part in grads.items():
         metrics[f'grad_norm/{name.removeprefix("encoders_")}'] = optax.tree.norm(part)
     return TrainState(state.step + 1, params, opt_state, ema), metrics
-
-
-def _accumulated(gradient: Any, params: Any, seen: list[Batch], key: jax.Array, *, parts: int) -> tuple[Any, Any]:
-    """The same gradient from `parts` passes over parts of the batch, added up: losses divide by the whole weight."""
-
-    def cut(x: Array) -> Array:
-        # Strided, so that each part has its share of every device's rows and nothing moves between devices.
-        x = rearrange(x, '(b parts) ... -> parts b ...', parts=parts)
-        return constrain(x, None, 'batch', *(None,) * (x.ndim - 2))
-
-    def body(sums: Any, part: tuple[list[Batch], Array]) -> tuple[Any, None]:
-        result = gradient(params, part[0], jax.random.fold_in(key, part[1]))
-        return jax.tree.map(jnp.add, sums, result), None
-
-    batches = (jax.tree.map(cut, seen), jnp.arange(parts))
-    shapes = jax.eval_shape(gradient, params, jax.tree.map(lambda x: x[0], batches[0]), key)
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    return jax.lax.scan(body, zeros, batches)[0]
 
 
 def predict_step(params: Any, batch: Batch, *, experiment: Experiment) -> Outputs:

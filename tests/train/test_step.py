@@ -9,6 +9,12 @@ import numpy as np
 import pytest
 
 from mmjax.data import train_batches
+from mmjax.decoders.classification import LogitSum
+from mmjax.decoders.embedding import Embedded, Temperature
+from mmjax.fusion.late import Late
+from mmjax.nn.attention import Attention
+from mmjax.nn.block import Block
+from mmjax.objectives.contrastive import ContrastiveSigmoid
 from mmjax.objectives.cross_entropy import CrossEntropy
 from mmjax.sharding import MeshShape, place_batch
 from mmjax.train.state import abstract_state, create_state
@@ -70,6 +76,38 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(devices):
     optim = dataclasses.replace(toy.experiment().optim, accumulate=4)
     parts, _ = run(without_dropout(optim=optim), mesh_shape=MeshShape(), devices=devices)
     for row, expected in zip(parts, plain, strict=True):
+        for name in expected:
+            np.testing.assert_allclose(row[name], expected[name], rtol=2e-5, atol=1e-6, err_msg=name)
+
+
+def two_towers(**changes):
+    """Contrastive, beside a loss that couples no rows."""
+    model = toy.model().clone(
+        fusion=Late(depth=0),
+        decoders={
+            'answer': LogitSum(classes=2),
+            'image_vector': Embedded(streams=('image',), width=8),
+            'text_vector': Embedded(streams=('text',), width=8),
+            'temperature': Temperature(scale=5.0, bias=-2.0),
+        },
+    )
+    vectors = ('image_vector', 'text_vector')
+    objectives = {'answer': CrossEntropy(), 'pairs': ContrastiveSigmoid(outputs=vectors, scale=0.5)}
+    return toy.experiment(model=model, objectives=objectives, **changes)
+
+
+@pytest.mark.parametrize('devices', [1, 4])
+def test_accumulation_is_exact_where_examples_meet(devices):
+    """Four parts of four rows see the pairs of all sixteen, as one pass does."""
+    without = two_towers()
+    blocks = {'block': Block(attention=Attention(heads=2))}
+    encoders = {name: encoder.clone(**blocks) for name, encoder in without.model.encoders.items()}
+    without = dataclasses.replace(without, model=without.model.clone(encoders=encoders))
+    plain, _ = run(without)
+    optim = dataclasses.replace(without.optim, accumulate=4)
+    parts, _ = run(dataclasses.replace(without, optim=optim), mesh_shape=MeshShape(), devices=devices)
+    for row, expected in zip(parts, plain, strict=True):
+        assert expected['loss/pairs'] > 0 and expected['grad_norm/decoders_temperature'] > 0
         for name in expected:
             np.testing.assert_allclose(row[name], expected[name], rtol=2e-5, atol=1e-6, err_msg=name)
 

@@ -1,0 +1,76 @@
+"""Retrieval: who of all the others is nearest."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from mmjax.errors import UserError, nearest
+from mmjax.evals.base import Columns, Evaluator
+
+AT_ONCE = 1024  # queries
+
+
+@dataclass(frozen=True)
+class Retrieval(Evaluator):
+    """Recall@k both ways: the share of queries of one kind with a right answer among the k nearest of the other.
+
+    a, b: names of embeddings [b d], such as those of `Embedded`; nearness is their product. group: a field [b] of which
+    equal values are right for each other, such as the image that several captions describe; '': a row's own partner
+    alone is right. A value of `group` stands in the gallery of `b` as often as in the split. ks: how far down it looks.
+
+    Candidates with the same score as the best right one count as nearer: ties are no luck. Rows without one of the two
+    (a zero vector) are left out. Metrics: `recall@K/A_to_B`, its chance level `chance@K/A_to_B`, and those of B to A.
+    """
+
+    a: str = 'image'
+    b: str = 'text'
+    group: str = ''
+    ks: tuple[int, ...] = (1, 5, 10)
+
+    def predictions(self, outputs: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]) -> Columns:
+        for name in (self.a, self.b):
+            if name not in outputs:
+                there = sorted(outputs)
+                raise UserError(f"retrieval: no output of the model '{name}'{nearest(name, there)} (it has {there})")
+        if self.group and self.group not in batch:
+            there = sorted(batch)
+            raise UserError(f"retrieval: no field of the data '{self.group}'{nearest(self.group, there)} ({there})")
+        columns = {'a': outputs[self.a].astype(np.float32), 'b': outputs[self.b].astype(np.float32)}
+        return columns | ({'group': batch[self.group]} if self.group else {})
+
+    def metrics(self, columns: Columns, labels: Mapping[str, tuple[str, ...]]) -> dict[str, float]:
+        real = columns['a'].any(axis=1) & columns['b'].any(axis=1)
+        a, b = columns['a'][real], columns['b'][real]
+        group = columns['group'][real] if self.group else np.arange(len(a))
+        scores = {}
+        for name, queries, gallery in ((f'{self.a}_to_{self.b}', a, b), (f'{self.b}_to_{self.a}', b, a)):
+            ranks = _ranks(queries, gallery, group)
+            for k in self.ks:
+                scores[f'recall@{k}/{name}'] = float((ranks < k).mean())
+                scores[f'chance@{k}/{name}'] = _chance(group, k)
+        return scores
+
+
+def _ranks(
+    queries: Float[np.ndarray, 'n d'], gallery: Float[np.ndarray, 'n d'], group: Int[np.ndarray, 'n']
+) -> Int[np.ndarray, 'n']:
+    """How many wrong candidates are as near as each query's nearest right one."""
+    ranks = []
+    for start in range(0, len(queries), AT_ONCE):
+        scores = queries[start : start + AT_ONCE] @ gallery.T
+        right: Bool[np.ndarray, 'q n'] = group[start : start + AT_ONCE, None] == group[None, :]
+        best = np.where(right, scores, -np.inf).max(axis=1, keepdims=True)
+        ranks.append(((scores >= best) & ~right).sum(axis=1))
+    return np.concatenate(ranks) if ranks else np.zeros(0, int)
+
+
+def _chance(group: Int[np.ndarray, 'n'], k: int) -> float:
+    """Recall@k of a random order: 1 - (ways to draw k without a right one) / (ways to draw k)."""
+    n = len(group)
+    _, inverse, counts = np.unique(group, return_inverse=True, return_counts=True)
+    wrong = n - counts[inverse]
+    drawn = np.arange(min(k, n))
+    miss = np.prod(np.maximum(wrong[:, None] - drawn, 0) / (n - drawn), axis=1)
+    return float(1 - miss.mean()) if n else 0.0

@@ -1,0 +1,67 @@
+"""The gradient of a batch that is too large for one pass: parts of it, one after the other."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+from jaxtyping import Array
+
+from mmjax.sharding import constrain
+
+
+def accumulated(gradient: Callable[..., Any], params: Any, seen: Any, key: jax.Array, *, parts: int) -> tuple[Any, Any]:
+    """Of `gradient(params, seen, key) -> sums`, the sum over the parts of the batch: its losses divide by the whole
+    weight. Enough where no example's loss depends on another's.
+    """
+
+    def body(sums: Any, part: tuple[Any, Array]) -> tuple[Any, None]:
+        result = gradient(params, part[0], jax.random.fold_in(key, part[1]))
+        return jax.tree.map(jnp.add, sums, result), None
+
+    batches = (_cut(seen, parts), jnp.arange(parts))
+    shapes = jax.eval_shape(gradient, params, jax.tree.map(lambda x: x[0], batches[0]), key)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    return jax.lax.scan(body, zeros, batches)[0]
+
+
+def accumulated_whole(
+    run: Callable[..., Any], judge: Callable[..., Any], params: Any, seen: Any, key: jax.Array, *, parts: int
+) -> tuple[Any, Any]:
+    """The gradient of `judge(run(params, seen, key), seen) -> (loss, aux)`, and aux, with the outputs of all examples
+    before the loss at once and those of one part's layers: each part runs twice (Gao et al. 2021, "Scaling Deep
+    Contrastive Learning Batch Size under Memory Limited Setup", section 3.2).
+    """
+    batches, keys = _cut(seen, parts), jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(parts))
+    outputs = jax.lax.map(lambda part: run(params, *part), (batches, keys))
+    slopes, aux = jax.grad(judge, has_aux=True)(_join(outputs), seen)
+
+    def body(sums: Any, part: tuple[Any, Array, Any]) -> tuple[Any, None]:
+        batch, key, slope = part
+        (grads,) = jax.vjp(lambda params: run(params, batch, key), params)[1](slope)
+        return jax.tree.map(jnp.add, sums, grads), None
+
+    return jax.lax.scan(body, jax.tree.map(jnp.zeros_like, params), (batches, keys, _cut(slopes, parts)))[0], aux
+
+
+def _cut(tree: Any, parts: int) -> Any:
+    """Rows of a batch to parts of it: strided, so that each part has its share of every device's rows and nothing moves
+    between devices.
+    """
+
+    def one(x: Array) -> Array:
+        x = rearrange(x, '(b parts) ... -> parts b ...', parts=parts)
+        return constrain(x, None, 'batch', *(None,) * (x.ndim - 2))
+
+    return jax.tree.map(one, tree)
+
+
+def _join(tree: Any) -> Any:
+    """Undoes `_cut`."""
+
+    def one(x: Array) -> Array:
+        x = rearrange(x, 'parts b ... -> (b parts) ...')
+        return constrain(x, 'batch', *(None,) * (x.ndim - 1))
+
+    return jax.tree.map(one, tree)
