@@ -12,8 +12,6 @@ from mmjax.data import train_batches
 from mmjax.decoders.classification import LogitSum
 from mmjax.decoders.embedding import Embedded, Temperature
 from mmjax.fusion.late import Late
-from mmjax.nn.attention import Attention
-from mmjax.nn.block import Block
 from mmjax.objectives.contrastive import ContrastiveSigmoid
 from mmjax.objectives.cross_entropy import CrossEntropy
 from mmjax.sharding import MeshShape, place_batch
@@ -99,13 +97,9 @@ def two_towers(**changes):
 @pytest.mark.parametrize('devices', [1, 4])
 def test_accumulation_is_exact_where_examples_meet(devices):
     """Four parts of four rows see the pairs of all sixteen, as one pass does."""
-    without = two_towers()
-    blocks = {'block': Block(attention=Attention(heads=2))}
-    encoders = {name: encoder.clone(**blocks) for name, encoder in without.model.encoders.items()}
-    without = dataclasses.replace(without, model=without.model.clone(encoders=encoders))
-    plain, _ = run(without)
-    optim = dataclasses.replace(without.optim, accumulate=4)
-    parts, _ = run(dataclasses.replace(without, optim=optim), mesh_shape=MeshShape(), devices=devices)
+    plain, _ = run(two_towers())
+    optim = dataclasses.replace(toy.experiment().optim, accumulate=4)
+    parts, _ = run(two_towers(optim=optim), mesh_shape=MeshShape(), devices=devices)
     for row, expected in zip(parts, plain, strict=True):
         assert expected['loss/pairs'] > 0 and expected['grad_norm/decoders_temperature'] > 0
         for name in expected:
@@ -114,7 +108,7 @@ def test_accumulation_is_exact_where_examples_meet(devices):
 
 def test_a_row_of_weight_zero_changes_nothing():
     experiment = without_dropout()
-    state = create_state(experiment, batches()[0])
+    state = jax.jit(functools.partial(create_state, experiment, batches()[0]))()
     step = jax.jit(functools.partial(train_step, experiment=experiment))
     weight = np.ones(16, np.float32)
     weight[10:] = 0
