@@ -1,6 +1,7 @@
 """Sources, transforms, tokenizers and the loader. The only package that knows Grain and TFDS, which load on use."""
 
 from mmjax.data.base import Data, Example, Reader, Source, Transform
+from mmjax.data.choice import AnyItem, Item
 from mmjax.data.loader import OpenData, eval_batches, open_data, train_batches
 from mmjax.data.prepare import data_dir
 from mmjax.data.tfds import Tfds
@@ -8,11 +9,13 @@ from mmjax.data.tokenizer import Bytes, Words
 from mmjax.data.transforms import DropModality, Image, RandomFlip, RandomShift
 
 __all__ = [
+    'AnyItem',
     'Bytes',
     'Data',
     'DropModality',
     'Example',
     'Image',
+    'Item',
     'OpenData',
     'RandomFlip',
     'RandomShift',

@@ -53,7 +53,11 @@ class TfdsReader(Reader):
             for key, feature in features.items()
             if isinstance(feature, tfds.features.ClassLabel) and feature.names
         }
-        self._texts = {key for key, feature in features.items() if isinstance(feature, tfds.features.Text)}
+        self._texts = {
+            key
+            for key, feature in features.items()
+            if isinstance(getattr(feature, 'feature', feature), tfds.features.Text)  # alone or in a sequence
+        }
         self._parts = _check_split(source, info.splits)
         _check_files(source, self._parts)
         self._records: Any = ArrayRecordDataSource(self._parts)

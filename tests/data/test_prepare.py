@@ -130,4 +130,4 @@ def test_the_command(home, capsys):
     told = capsys.readouterr().err
     assert "did you mean 'fashion_questions'?" in told and len(told.splitlines()) == 1
     assert main([]) == 2
-    assert 'built in: easy_vqa, fashion_questions' in capsys.readouterr().err
+    assert 'built in: easy_vqa, emoji, fashion_questions' in capsys.readouterr().err

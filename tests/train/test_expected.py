@@ -37,8 +37,9 @@ def test_every_file_fits_its_recipe(name):
     assert experiment.seed == expected.seeds[-1]
     evaluation, _, metric = expected.metric.partition('/')
     evaluator = experiment.evals[evaluation].evaluator
-    rows = {'predicted': np.arange(2), 'target': np.arange(2), 'by': np.arange(2)}
-    assert metric in evaluator.metrics(rows | {name: np.ones(2) for name in ('probability', 'loss')}, {})
+    whole = dict.fromkeys(('predicted', 'target', 'by', 'group'), np.arange(2))
+    parts = dict.fromkeys(('probability', 'loss'), np.ones(2)) | dict.fromkeys(('a', 'b'), np.eye(2))
+    assert metric in evaluator.metrics(whole | parts, {})
 
 
 @pytest.mark.parametrize('name', names())

@@ -1,0 +1,66 @@
+"""The builder of emoji: what is in it, what is apart, what a model gets."""
+
+import collections
+
+import numpy as np
+import pytest
+
+from mmjax.data import Data, Image, Item, Tfds, open_data
+from mmjax.data.builders import emoji
+
+
+@pytest.fixture(scope='module')
+def rows():
+    return emoji.entries()
+
+
+def test_what_is_in_it(rows):
+    """Counts that the builder's description gives; a few names, by hand."""
+    assert len(rows) == 1914 == len({row.emoji for row in rows})
+    assert sum(row.flag for row in rows) == 262
+    assert all(len(row.names) == 14 and all(row.names) for row in rows)
+    names = {row.emoji: dict(zip(emoji.LANGUAGES, row.names, strict=True)) for row in rows}
+    assert names['😀']['en'] == 'grinning face'
+    assert (names['🐘']['de'], names['🍎']['fr']) == ('elefant', 'pomme rouge')
+    assert not any(0x1F3FB <= ord(c) < 0x1F400 for row in rows for c in row.emoji)
+
+
+def test_variants_of_a_person_have_one_base_and_others_their_own(rows):
+    base = {row.emoji: row.base for row in rows}
+    assert base['👨‍🍳'] == base['👩‍🍳'] == base['🧑‍🍳'] != base['🧑‍🚒']
+    assert base['🤷'] == base['🤷‍♀️'] == base['🤷‍♂️']
+    assert len({base[e] for e in '🐶🐱🍎🍏🇩🇪'[:4]}) == 4
+    counts = collections.Counter(row.base for row in rows)
+    assert len(counts) == 1695 and max(counts.values()) <= 6
+
+
+def test_no_base_is_in_two_splits(rows):
+    tenths = emoji.place_of_bases(rows)
+    assert set(tenths) == {row.base for row in rows} and set(tenths.values()) == set(range(10))
+    assert sorted(t for tenths in emoji.TENTHS.values() for t in tenths) == list(range(10))
+    counts = collections.Counter(tenths.values())
+    assert max(counts.values()) - min(counts.values()) <= 1
+
+
+def test_every_drawing_is_one_of_its_own(rows):
+    """Of a sample: 64x64, on white, not empty, no two alike."""
+    drawn = [emoji.draw(row.emoji) for row in rows[::40]]
+    assert all(x.shape == (64, 64, 3) and x.dtype == np.uint8 and (x[0, 0] == 255).all() for x in drawn)
+    assert all((x != 255).any() for x in drawn) and len({x.tobytes() for x in drawn}) == len(drawn)
+
+
+def test_prepared_rows_are_those_of_the_set(rows, monkeypatch, tmp_path):
+    monkeypatch.setattr(emoji, 'entries', lambda: rows[::7])
+    monkeypatch.setenv('MMJAX_DATA', str(tmp_path))
+    found = {}
+    for split in ('train', 'validation', 'test', 'train_flags'):
+        fields = {'image': 'image', 'text': 'names', 'emoji': 'emoji', 'base': 'base'}
+        reader = open_data(Data(Tfds('emoji', split, fields), (Image('image', size=32), Item('text', 2)))).reader
+        for example in reader.read(range(len(reader))):
+            found[example['emoji']] = split, example
+    kept = {row.emoji: row for row in rows[::7]}
+    assert set(found) <= set(kept) and len(found) >= 0.9 * len(kept)
+    for name, (split, example) in found.items():
+        row = kept[name]
+        assert example['text'] == row.names[2] and example['base'] == row.base
+        assert row.flag == split.endswith('_flags') and example['image'].shape == (32, 32, 3)
