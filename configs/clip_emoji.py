@@ -25,9 +25,9 @@ from mmjax.objectives.contrastive import ContrastiveSoftmax
 from mmjax.optim import AdamW, WarmupCosine
 
 FIELDS = {'image': 'image', 'text': 'names', 'base': 'base'}
-TEXT = Bytes(key='text', length=40)
+TEXT = Bytes(key='text', length=64)
 FOUND = Retrieval(group='base')
-CHANCE = {'chance@10': 0.0857}  # of finding one of the right ones among ten of the 167 of `test`, `chance@10/…`
+CHANCE = {'chance@10': 0.077}  # of a right one among ten of the 169 of `test`; the metric `chance@10/…` says it too
 TESTED = ('en', 'de', 'ru', 'ja')
 
 

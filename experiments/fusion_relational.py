@@ -10,7 +10,8 @@ all designs are equal. Accuracies are also given by subtype; 'closest' and 'furt
 in space (knowing which shapes there are, but not where, gives 71 and 69 %: see the builder), 'count' needs all shapes.
 
 The yardstick is Santoro et al. 2017, section 5.2, from pixels and trained to convergence: a relation network above 94 %
-on both kinds, a convolutional network with an MLP 63 % on relational questions. `relation` is that network on the list.
+on both kinds, a convolutional network with an MLP 63 % on relational questions. `relation` is such a network, but, to
+match the size of the others, after a layer of self-attention, in which the objects have met already.
 """
 
 from experiments import small

@@ -7,7 +7,9 @@ The data are `synergy/mixed` (see `fusion_decomposition`): with both modalities 
 know, with one alone the best accuracy is 1/4, with none 1/16. The training set is small, so that there is something to
 overfit. Two designs, each plain and with: a classifier for each modality beside (`heads`), those weighed by gradient
 blending (`blended`), on-the-fly gradient modulation (`ogm`), modality dropout (`dropout`), and dropout with a learned
-token for what is missing (`imputed`). The report's robustness tells what each leaves of the score without a modality.
+token for what is missing (`imputed`). Declared are the differences from `early` of what it becomes with each; the
+`bottleneck` arms are to be read against `bottleneck`. The report's robustness tells what each leaves of the score
+without a modality.
 """
 
 import dataclasses
@@ -51,7 +53,7 @@ def imputed(experiment: Experiment) -> Experiment:
     return dataclasses.replace(experiment, model=model.clone(encoders=encoders))
 
 
-def arms(name: str, experiment: Experiment) -> tuple[Arm, ...]:
+def arms(name: str, experiment: Experiment, *, compared: bool = True) -> tuple[Arm, ...]:
     remedies = {
         'heads': with_heads(experiment),
         'blended': blended(with_heads(experiment), WEIGHTS[name]),
@@ -59,7 +61,9 @@ def arms(name: str, experiment: Experiment) -> tuple[Arm, ...]:
         'dropout': dropped(experiment),
         'imputed': dropped(imputed(experiment)),
     }
-    return tuple(Arm(f'{name}_{remedy}', base=made, matched=False) for remedy, made in remedies.items())
+    return tuple(
+        Arm(f'{name}_{remedy}', base=made, matched=False, compared=compared) for remedy, made in remedies.items()
+    )
 
 
 def study() -> Study:
@@ -72,8 +76,8 @@ def study() -> Study:
         arms=(
             Arm('early'),
             *arms('early', early),
-            Arm('bottleneck', base=other, matched=False),
-            *arms('bottleneck', other),
+            Arm('bottleneck', base=other, matched=False, compared=False),
+            *arms('bottleneck', other, compared=False),
         ),
         reference='early',
         regimes=('parameters',),

@@ -159,7 +159,7 @@ def place_batch(batch: Mapping[str, np.ndarray], mesh: jax.sharding.Mesh, *, lea
 
 
 def shard_mapped(local: Callable[..., Any], inputs: str, outputs: str) -> Callable[..., Any]:
-    """`local(ring, *arrays)` on each device's rows of a batch; the arrays may be asked for outside of any mesh too.
+    """`local(ring, *arrays)` on each device's rows of a batch. Without a mesh there is one part, the whole.
 
     inputs, outputs: a letter an array, 'b' for one that is cut along its first axis as the batch is, '.' for one that
     every device has whole. `ring(meet, stay, travel)` calls `stay, travel = meet(stay, travel)` once for each part of

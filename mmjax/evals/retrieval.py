@@ -17,8 +17,9 @@ class Retrieval(Evaluator):
     """Recall@k both ways: the share of queries of one kind with a right answer among the k nearest of the other.
 
     a, b: names of embeddings [b d], such as those of `Embedded`; nearness is their product. group: a field [b] of which
-    equal values are right for each other, such as the image that several captions describe; '': a row's own partner
-    alone is right. A value of `group` stands in the gallery of `b` as often as in the split. ks: how far down it looks.
+    equal values are right for each other, such as the names of one thing; '': a row's own partner alone is right. Both
+    galleries are the rows of the split: an image with five captions, in five rows, stands there five times, which is
+    harder than the published figures of sets with several captions, that have it once. ks: how far down it looks.
 
     Candidates with the same score as the best right one count as nearer: ties are no luck. Rows without one of the two
     (a zero vector) are left out. Metrics: `recall@K/A_to_B`, its chance level `chance@K/A_to_B`, and those of B to A.
@@ -48,7 +49,7 @@ class Retrieval(Evaluator):
         for name, queries, gallery in ((f'{self.a}_to_{self.b}', a, b), (f'{self.b}_to_{self.a}', b, a)):
             ranks = _ranks(queries, gallery, group)
             for k in self.ks:
-                scores[f'recall@{k}/{name}'] = float((ranks < k).mean())
+                scores[f'recall@{k}/{name}'] = float((ranks < k).mean()) if len(ranks) else 0.0
                 scores[f'chance@{k}/{name}'] = _chance(group, k)
         return scores
 
@@ -62,7 +63,7 @@ def _ranks(
         scores = queries[start : start + AT_ONCE] @ gallery.T
         right: Bool[np.ndarray, 'q n'] = group[start : start + AT_ONCE, None] == group[None, :]
         best = np.where(right, scores, -np.inf).max(axis=1, keepdims=True)
-        ranks.append(((scores >= best) & ~right).sum(axis=1))
+        ranks.append((~(scores < best) & ~right).sum(axis=1))  # of a score that is NaN none is nearer
     return np.concatenate(ranks) if ranks else np.zeros(0, int)
 
 

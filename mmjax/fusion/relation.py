@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from mmjax.errors import UserError
 from mmjax.fusion.base import Flow, Layered
 from mmjax.fusion.late import Towers
 from mmjax.nn.dense import Dense, activation
@@ -17,7 +18,7 @@ class Relation(Layered):
 
     o: the real tokens of `reader`, every one also with itself. q: the mean of the real tokens of all others; zero where
     there is none. The source sums over the pairs; their mean is the same but for a factor where all examples have
-    equally many tokens. Without a token of `reader` it is zero.
+    equally many tokens. Without a token of `reader` it is zero, and the answer the same to every question.
 
     depth: blocks of each modality's tower before the pairs. g, f: widths of the layers of the two networks, each
     followed by the activation. N tokens make N^2 pairs.
@@ -32,6 +33,8 @@ class Relation(Layered):
     @nn.compact
     def __call__(self, mods: Mapping[str, Tokens], *, train: bool) -> Fused:
         self.reader_of(mods, self.reader)
+        if not self.g:
+            raise UserError('relation.g: give the width of one layer or more')
         towers = Towers(self.depth, self.block, self.remat, self.unroll, name='towers')
         streams = towers(self.enter(mods), train=train)
         x = streams[self.reader]

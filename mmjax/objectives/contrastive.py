@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from mmjax.errors import UserError, nearest
 from mmjax.objectives.base import Objective
-from mmjax.objectives.pairs import log_sums, softplus_sums
+from mmjax.objectives.pairs import EXACT, log_sums, softplus_sums
 from mmjax.types import Batch, Outputs
 
 
@@ -19,8 +19,9 @@ class Contrastive(Objective):
     """Base of the losses over all pairs of the whole batch, whatever devices and accumulation steps it is cut into.
 
     outputs: names of embeddings [b d], two or more, as `Embedded` gives them: every pair of them is contrasted, and the
-    loss is the mean over the pairs. temperature: name of the output [b 2] of `Temperature`, log scale and bias, shared
-    by all. An example without one of the two modalities (its embedding is zero) is no partner and counts in no mean.
+    loss is the mean over the pairs that any example has. temperature: name of the output [b 2] of `Temperature`, log
+    scale and bias, shared by all. An example without one of the two modalities (its embedding is zero) is no partner
+    and counts in no mean.
 
     Raises:
         UserError: on fewer than two names, or one that the model does not give.
@@ -28,6 +29,7 @@ class Contrastive(Objective):
 
     outputs: tuple[str, ...] = ()
     temperature: str = 'temperature'
+    abstract: ClassVar[bool] = True
     couples_rows: ClassVar[bool] = True
 
     def __call__(self, outputs: Outputs, batch: Batch) -> Float[Array, 'b']:
@@ -38,13 +40,14 @@ class Contrastive(Objective):
                 there = sorted(outputs)
                 raise UserError(f"contrastive: no output of the model '{name}'{nearest(name, there)} (it has {there})")
         log_scale, bias = outputs[self.temperature][0].astype(jnp.float32)
-        losses = []
+        losses, met = [], []
         for a, b, real in self._pairs(outputs, batch):
             count = jnp.maximum((batch['weight'] * real).sum(), 1e-6)
             # The step divides by the weight of all examples; here those that have both are to weigh as much.
             share = batch['weight'].sum() / count
+            met.append(real.any())
             losses.append(share * jnp.where(real, self.of_pairs(a, b, jnp.exp(log_scale), bias, real), 0))
-        return jnp.stack(losses).mean(axis=0)
+        return jnp.stack(losses).sum(axis=0) / jnp.maximum(jnp.stack(met).sum(), 1)
 
     def of_pairs(
         self, a: Float[Array, 'b d'], b: Float[Array, 'b d'], scale: Array, bias: Array, real: Bool[Array, 'b']
@@ -69,7 +72,7 @@ class ContrastiveSoftmax(Contrastive):
         self, a: Float[Array, 'b d'], b: Float[Array, 'b d'], scale: Array, bias: Array, real: Bool[Array, 'b']
     ) -> Float[Array, 'b']:
         rows, columns = log_sums(a, b, scale, bias, real)
-        return (rows + columns) / 2 - (scale * jnp.einsum('bd,bd->b', a, b) + bias)
+        return (rows + columns) / 2 - (scale * jnp.einsum('bd,bd->b', a, b, precision=EXACT) + bias)
 
 
 @dataclass(frozen=True)
@@ -80,4 +83,4 @@ class ContrastiveSigmoid(Contrastive):
         self, a: Float[Array, 'b d'], b: Float[Array, 'b d'], scale: Array, bias: Array, real: Bool[Array, 'b']
     ) -> Float[Array, 'b']:
         # log(1 + e^-s) = log(1 + e^s) - s of the one partner that is right.
-        return softplus_sums(a, b, scale, bias, real) - (scale * jnp.einsum('bd,bd->b', a, b) + bias)
+        return softplus_sums(a, b, scale, bias, real) - (scale * jnp.einsum('bd,bd->b', a, b, precision=EXACT) + bias)

@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float
 
 from mmjax.sharding import shard_mapped
 
+EXACT = jax.lax.Precision.HIGHEST  # a score of a hundred in bfloat16, an accelerator's default, is off by tenths
 LOW = -1e30  # of pairs that are none: exp of it is 0, and of LOW - LOW it is finite
 
 Vectors = Float[Array, 'b d']
@@ -111,15 +112,15 @@ softplus_sums.defvjp(_softplus_sums, _softplus_sums_gradient)
 
 
 def _scores(a: Array, b: Array, scale: Array, bias: Array) -> Array:
-    return scale * jnp.einsum('id,jd->ij', a, b, preferred_element_type=jnp.float32) + bias
+    return scale * jnp.einsum('id,jd->ij', a, b, precision=EXACT) + bias
 
 
 def _spread(stay: Any, grad: Array, slope: Array, a: Array, other: Array, scale: Array) -> tuple[Any, Array]:
     """Adds a block's part to the gradients of what stays (a, scale, bias) and of the vectors that travel."""
     da, dscale, dbias = stay
-    da = da + scale * jnp.einsum('ij,jd->id', slope, other)
-    dscale = dscale + (slope * jnp.einsum('id,jd->ij', a, other)).sum()
-    return (da, dscale, dbias + slope.sum()), grad + scale * jnp.einsum('ij,id->jd', slope, a)
+    da = da + scale * jnp.einsum('ij,jd->id', slope, other, precision=EXACT)
+    dscale = dscale + (slope * jnp.einsum('id,jd->ij', a, other, precision=EXACT)).sum()
+    return (da, dscale, dbias + slope.sum()), grad + scale * jnp.einsum('ij,id->jd', slope, a, precision=EXACT)
 
 
 def _add(so_far: tuple[Array, Array], scores: Array, *, axis: int) -> tuple[Array, Array]:

@@ -66,8 +66,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f'{cls.__name__:22} {ratios[cls.__name__]:.2f}', flush=True)
     print(f'median {np.median(list(ratios.values())):.2f}, {min(ratios.values())} to {max(ratios.values())}')
     RESULT.parent.mkdir(exist_ok=True)
-    told = {'ratios': ratios, 'lengths': LENGTHS, 'width': WIDTH, 'batch': BATCH, 'jax': jax.__version__}
-    write_json(RESULT, told | {'platform': platform.machine(), 'commit': code_version()['commit']})
+    median = round(float(np.median(list(ratios.values()))), 2)
+    told = {'ratios': ratios, 'ratio_median': median, 'lengths': LENGTHS, 'width': WIDTH, 'batch': BATCH}
+    version = {key: code_version()[key] for key in ('commit', 'dirty')}
+    write_json(RESULT, told | {'platform': platform.machine(), 'jax': jax.__version__} | version)
     return 0
 
 

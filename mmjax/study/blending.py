@@ -5,7 +5,6 @@ import dataclasses
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import numpy as np
@@ -15,6 +14,7 @@ from mmjax.config import load_file
 from mmjax.errors import UserError
 from mmjax.evals.accuracy import Accuracy
 from mmjax.experiment import Evaluation, Experiment
+from mmjax.study.controls import classifying
 from mmjax.study.remedies import pilots
 from mmjax.study.study import Study
 from mmjax.train.lanes import Lanes
@@ -25,23 +25,30 @@ from mmjax.train.state import create_state
 def measured_weights(experiment: Experiment, *, split: str = 'validation') -> dict[str, float]:
     """`blend_weights` of the experiment's objectives, each having trained alone for as long as the experiment does.
 
-    The losses are those of the initial and of the last parameters, on the training data and on an evaluation's data.
+    The losses are cross-entropies, without smoothing, of the initial and of the last parameters, on the training data
+    and on an evaluation's data, as the objective sees them.
 
     Raises:
-        UserError: where the experiment has no such evaluation, or `blend_weights` has no answer.
+        UserError: where the experiment has no such evaluation, not two classifying objectives, one that diverges, or
+            `blend_weights` has no answer.
     """
+    if len(experiment.objectives) < 2:
+        raise UserError(f'blend_weights: {sorted(experiment.objectives)} is nothing to weigh; see `with_heads`')
     if split not in experiment.evals:
         raise UserError(f"blend_weights: no evaluation '{split}' (there are {sorted(experiment.evals)})")
     data = {'train': experiment.data, 'validation': experiment.evals[split].data}
     losses: dict[str, dict[str, list[float]]] = {name: {} for name in data}
     for name, pilot in pilots(experiment).items():
-        objective: Any = pilot.objectives[name]
+        _, objective = classifying(pilot, asker='blend_weights')
         evaluator = Accuracy(output=objective.output, target=objective.target)
-        pilot = dataclasses.replace(pilot, evals={where: Evaluation(d, evaluator) for where, d in data.items()})
+        evals = {where: Evaluation(d, evaluator, view=objective.view) for where, d in data.items()}
+        pilot = dataclasses.replace(pilot, evals=evals)
         batch = shapes_of_batch(pilot)
         lanes = Lanes(pilot, batch, pilot.mesh.build())
         first = jax.jit(lambda pilot=pilot, batch=batch: create_state(pilot, batch).evaluated)()
         (lane,) = lanes.train([pilot])
+        if lane.diverged:
+            raise UserError(f'blend_weights: {name} alone diverged in step {lane.last_finite}; lower the rate')
         scores = [score_all(pilot, params, lanes.scorer)[0] for params in (first, lane.params)]
         for where in data:
             losses[where][name] = [score[f'{where}/loss'] for score in scores]

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mmjax.config import load_file
+from mmjax.study.study import Study, quick
 from mmjax.train.files import read_json, write_json
 from mmjax.train.manifest import code_version
 
@@ -20,14 +22,19 @@ def check(file: Path, directory: Path) -> dict[str, Any]:
     """Runs one; tells its time and whether each of its arms got a score and a place in the report."""
     started = time.monotonic()
     command = [sys.executable, '-m', 'mmjax.cli', 'study', str(file), '--quick', '--workdir', str(directory)]
-    finished = subprocess.run(command, capture_output=True, text=True)
+    try:
+        finished = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
+    except subprocess.TimeoutExpired:
+        return {'seconds': LIMIT, 'ok': False}
     seconds = round(time.monotonic() - started)
     if finished.returncode:
         print(finished.stderr[-2000:], file=sys.stderr)
         return {'seconds': seconds, 'ok': False}
-    regimes, page = read_json(directory / 'results.json')['regimes'], (directory / 'report.html').read_text()
-    arms = {arm: 'score' in entry and arm in page for entries in regimes.values() for arm, entry in entries.items()}
-    return {'seconds': seconds, 'arms': list(arms), 'ok': all(arms.values()) and seconds <= LIMIT}
+    (arms,) = read_json(directory / 'results.json')['regimes'].values()
+    page = (directory / 'report.html').read_text()
+    wanted = {arm.name for arm in quick(load_file(str(file), kind=Study, function='study')).arms}
+    told = {arm for arm, entry in arms.items() if 'score' in entry and f'>{arm}<' in page}
+    return {'seconds': seconds, 'arms': sorted(told), 'ok': told == wanted}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     told = read_json(RESULT) if RESULT.exists() else {}
     for name in args.names or names:
         with tempfile.TemporaryDirectory() as directory:
-            told[name] = check(EXPERIMENTS / f'{name}.py', Path(directory)) | {'commit': code_version()['commit']}
+            version = {key: code_version()[key] for key in ('commit', 'dirty')}
+            told[name] = check(EXPERIMENTS / f'{name}.py', Path(directory)) | version
         print(f'{name}: {told[name]}', flush=True)
         RESULT.parent.mkdir(exist_ok=True)
         write_json(RESULT, told)  # as it goes

@@ -20,7 +20,7 @@ from mmjax.views.mismatched import Mismatched
 LARGER = '8'  # the MLP's ratio, twice the default
 
 
-def controls(base: Experiment, *, target: str = 'answer') -> tuple[Arm, ...]:
+def controls(base: Experiment) -> tuple[Arm, ...]:
     """Every control of a base experiment: for each modality alone, shuffled and constant; and over all of them.
 
     only_M: sees no other modality, in training and test. shuffled_M: that modality always is another example's.
@@ -28,7 +28,7 @@ def controls(base: Experiment, *, target: str = 'answer') -> tuple[Arm, ...]:
     isolated: no modality reads another. ensemble: a model for each modality, none knowing of the other, whose
     probabilities are averaged. larger_mlp: the base with an MLP of ratio 8, not matched: is size what it takes?
     """
-    modalities = base.model.inputs
+    (_, objective), modalities = classifying(base, asker='controls'), base.model.inputs
     arms = [
         Arm(f'only_{m}', base=seeing(base, Without(tuple(o for o in modalities if o != m))), role='unimodal')
         for m in modalities
@@ -37,7 +37,7 @@ def controls(base: Experiment, *, target: str = 'answer') -> tuple[Arm, ...]:
         arms += [Arm(f'{what}_{m}', base=seeing(base, view((m,))), role='control') for m in modalities]
     return (
         *arms,
-        Arm('shuffled_labels', base=taught(base, Mismatched((target,))), role='control'),
+        Arm('shuffled_labels', base=taught(base, Mismatched((objective.target,))), role='control'),
         Arm('isolated', ('model.fusion=isolated',), role='no_flow'),
         Arm('ensemble', base=ensemble(base), role='control'),
         Arm('larger_mlp', ('--model.fusion.block.mlp.ratio', LARGER), role='control', matched=False),

@@ -30,21 +30,24 @@ def predict(
         whether the likeliest label of every decoder is at least as probable as `threshold`.
 
     Raises:
-        UserError: on a modality that the model has no encoder for, a file that cannot be read.
+        UserError: on a model that does not classify, a modality that it has no encoder for, a file that cannot be read.
     """
     if not 0 <= threshold <= 1:
         raise UserError(f'--threshold: {threshold} is no probability; give a number from 0 to 1')
     if top < 1:
         raise UserError(f'--top: {top} is below 1')
     experiment = load_experiment(run, trust=trust)
+    classifiers = [name for name, decoder in experiment.model.decoders.items() if hasattr(decoder, 'classes')]
+    if not classifiers:
+        raise UserError(f'{run}: the model has no classifier, its outputs are {sorted(experiment.model.decoders)}')
     batch = {name: np.asarray(value)[None] for name, value in _example(experiment, inputs).items()}
     mesh = MeshShape(data=1).build(jax.devices()[:1])
     state = restore(run, experiment, mesh, batch)
     outputs = jax.jit(lambda params, batch: predict_step(params, batch, experiment=experiment))(state.evaluated, batch)
     labels = _labels(run, experiment)
     answers: dict[str, Any] = {}
-    for name, logits in outputs.items():
-        probabilities = softmax(np.asarray(logits, np.float64)[0])
+    for name in classifiers:
+        probabilities = softmax(np.asarray(outputs[name], np.float64)[0])
         answers[name] = [
             {'label': labels[name][i] if name in labels else str(i), 'probability': float(probabilities[i])}
             for i in np.argsort(-probabilities, kind='stable')[:top].tolist()

@@ -52,9 +52,16 @@ def test_any_item_draws_evenly_and_only_where_it_may():
 
 
 def test_a_place_that_is_not_there():
-    with pytest.raises(UserError, match="Item: no place 4 in 'text', an example has 4 of them"):
+    with pytest.raises(UserError, match="Item: no place 4 in 'text', of which an example has 4"):
         Item('text', 4)({'text': list(NAMES)})
-    with pytest.raises(UserError, match="no place 0 in 'text', an example has one text, not a list"):
-        Item('text')({'text': 'one'})
+    with pytest.raises(UserError, match="AnyItem: no place 9 in 'text'"):  # whichever is drawn
+        AnyItem('text', (0, 9))({'text': list(NAMES)}, np.random.default_rng(0))
     with pytest.raises(UserError, match='has no text to choose from'):
         AnyItem('text')({'text': []}, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize('value', ['one', None])
+def test_what_is_no_list_stays(value):
+    """A text that somebody typed, and an absent one."""
+    assert Item('text', 2)({'text': value}) == {'text': value}
+    assert AnyItem('text', (1, 2))({'text': value}, np.random.default_rng(0)) == {'text': value}

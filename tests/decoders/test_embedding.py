@@ -1,5 +1,6 @@
 """The vectors and the temperature of two-tower objectives."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,7 +43,13 @@ def test_temperature_starts_as_it_is_told_and_is_clipped():
     params = decoder.init(jax.random.key(0), TOKENS, NOTHING, train=False)
     rows = decoder.apply(params, TOKENS, NOTHING, train=False)
     np.testing.assert_allclose(rows, np.tile([np.log(10), -10], (3, 1)), rtol=1e-6)
-    np.testing.assert_allclose(decoder.clone(most=4.0).apply(params, TOKENS, NOTHING, train=False)[:, 0], np.log(4))
+    higher = jax.tree.map(lambda x: x + jnp.array([9.0, 0.0]), nn.meta.unbox(params))
+    np.testing.assert_allclose(decoder.apply(higher, TOKENS, NOTHING, train=False)[:, 0], np.log(100), rtol=1e-6)
+    slope = jax.grad(lambda p: decoder.apply(p, TOKENS, NOTHING, train=True)[0, 0])(higher)
+    assert slope['params']['numbers'][0] == 1  # so that it can come back
+    for scale in (0.0, -1.0, 101.0):
+        with pytest.raises(UserError, match='is not above 0 and at most 100'):
+            Temperature(scale=scale).init(jax.random.key(0), TOKENS, NOTHING, train=False)
 
 
 def test_it_reads_one_stream_that_there_is():

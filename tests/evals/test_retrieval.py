@@ -51,6 +51,14 @@ def test_rows_without_a_modality_are_left_out():
     assert found['recall@1/image_to_text'] == 1 and found['chance@1/image_to_text'] == 0.5
 
 
+def test_a_model_that_diverged_finds_nothing():
+    """And a split of which no row has both has nothing to find."""
+    broken = scored(np.full((4, 2), np.nan), np.ones((4, 2)), ks=(1, 3))
+    assert broken['recall@1/image_to_text'] == broken['recall@3/text_to_image'] == 0
+    nothing = scored(np.zeros((4, 2)), np.ones((4, 2)), ks=(1,))
+    assert nothing['recall@1/image_to_text'] == nothing['chance@1/image_to_text'] == 0
+
+
 def test_names_that_are_not_there():
     with pytest.raises(UserError, match="no output of the model 'image'"):
         Retrieval().predictions({'imagine': np.ones((2, 2))}, {})

@@ -20,7 +20,7 @@ def prepare(*arguments, **environment):
 def test_help():
     done = prepare('--help')
     assert done.returncode == 0
-    assert 'usage: scripts/prepare NAME' in done.stdout and 'easy_vqa fashion_questions' in done.stdout
+    assert 'usage: scripts/prepare NAME' in done.stdout and 'easy_vqa emoji fashion_questions' in done.stdout
 
 
 def test_wrong_usage_is_told_in_two_lines():

@@ -5,7 +5,8 @@ at 64x64 pixels on white. Names: those of the package `emoji` (BSD), which takes
 
 1,914 emoji: all that are fully qualified and have a drawing, without those that only differ from another one in the
 colour of the skin. Emoji that differ in the person alone, such as a man, a woman or a person who cooks, have one
-`base`, and no base is in two splits: their drawings and names are nearly the same.
+`base`: their drawings and names are nearly the same. Emoji that are alike but for persons, such as a cook and what is
+cooked, have one `kin`, and no kin is in two splits.
 """
 
 import importlib.util
@@ -32,16 +33,17 @@ FLAGS = range(0x1F1E6, 0x1F200)  # the letters of which flags are made
 TAGS = 0xE0000  # from here on: what makes the flag of a part of a country
 
 TENTHS = {'train': range(8), 'validation': range(8, 9), 'test': range(9, 10)}
-"""Which tenths of the bases, in an order that is drawn once, are in a split."""
+"""Which tenths of the kins, in an order that is drawn once, are in a split."""
 
 SEED = 17_00
 
 
 class Entry(NamedTuple):
-    """An emoji, the number of its base, whether it is a flag, and its names in the order of LANGUAGES."""
+    """An emoji, the numbers of its base and its kin, whether it is a flag, and its names in the order of LANGUAGES."""
 
     emoji: str
     base: int
+    kin: int
     flag: bool
     names: tuple[str, ...]
 
@@ -82,9 +84,9 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         }
 
     def _generate_examples(self, rows: list[Entry], tenths: range, flag: bool) -> Iterator[tuple[int, dict[str, Any]]]:
-        places = place_of_bases(rows)
+        places = place_of_kins(rows)
         for number, row in enumerate(rows):
-            if row.flag == flag and places[row.base] in tenths:
+            if row.flag == flag and places[row.kin] in tenths:
                 image = png(draw(row.emoji))
                 yield number, {'image': image, 'names': list(row.names), 'emoji': row.emoji, 'base': row.base}
 
@@ -95,23 +97,25 @@ def entries() -> list[Entry]:
     table = json.loads((codes / 'emoji.json').read_text('utf-8'))
     others = {name: json.loads((codes / f'emoji_{name}.json').read_text('utf-8')) for name in LANGUAGES[1:]}
     bases: dict[tuple[int, ...], int] = {}
+    kins: dict[tuple[int, ...], int] = {}
     rows = []
     for emoji, told in table.items():
         points = [ord(character) for character in emoji]
         if told['status'] != FULLY_QUALIFIED or SKIN & set(points) or drawing(emoji) is None:
             continue
-        base = bases.setdefault(_base(points), len(bases))
+        someone, thing = _parts(points)
+        base, kin = bases.setdefault(someone + thing, len(bases)), kins.setdefault(thing or someone, len(kins))
         names = [told['en'], *(others[name][emoji] for name in LANGUAGES[1:])]
         flag = any(point in FLAGS or point >= TAGS for point in points)
-        rows.append(Entry(emoji, base, flag, tuple(name.strip(':').replace('_', ' ') for name in names)))
+        rows.append(Entry(emoji, base, kin, flag, tuple(name.strip(':').replace('_', ' ') for name in names)))
     return rows
 
 
-def place_of_bases(rows: list[Entry]) -> dict[int, int]:
-    """The tenth that each base is in."""
-    bases = sorted({row.base for row in rows})
-    order = np.random.default_rng(SEED).permutation(len(bases))
-    return {bases[at]: 10 * place // len(bases) for place, at in enumerate(order.tolist())}
+def place_of_kins(rows: list[Entry]) -> dict[int, int]:
+    """The tenth that each kin is in."""
+    kins = sorted({row.kin for row in rows})
+    order = np.random.default_rng(SEED).permutation(len(kins))
+    return {kins[at]: 10 * place // len(kins) for place, at in enumerate(order.tolist())}
 
 
 def drawing(emoji: str) -> Path | None:
@@ -143,10 +147,11 @@ def png(pixels: UInt8[np.ndarray, 'h w 3']) -> bytes:
     return file.getvalue()
 
 
-def _base(points: list[int]) -> tuple[int, ...]:
-    """What is left of an emoji without its person: the work, the hair, the thing; of a person alone, one for all."""
-    kept = [point for point in points if point not in JOINTS]
-    return tuple(point for point in kept if point not in PEOPLE) or (min(PEOPLE),)
+def _parts(points: list[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Of the code points of an emoji: a mark for each person, and the rest. A joint that stands alone is its own."""
+    kept = [point for point in points if point not in JOINTS] or points
+    persons = tuple(min(PEOPLE) for point in kept if point in PEOPLE)
+    return persons, tuple(point for point in kept if point not in PEOPLE)
 
 
 def _installed(package: str) -> Path:
