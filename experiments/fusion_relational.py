@@ -4,10 +4,10 @@
     scripts/mmjax study experiments/fusion_relational.py --quick    # a few arms, some minutes: shows that it runs
 
 The data are `sort_of_clevr`: six coloured circles and squares, and questions about one of them or about its neighbours.
-The models read the scene as a list of objects and the question as a code of two words, not pixels and English: from the
-75x75 pixels a model of this size has not learned more than the floor of its questions in a run of one minute, and then
-all designs are equal. Accuracies are also given by subtype; 'closest' and 'furthest' are the ones that need a relation
-in space (knowing which shapes there are, but not where, gives 71 and 69 %: see the builder), 'count' needs all shapes.
+The models read the scene as a list of objects and the question as a code of two words, not pixels and English: the
+study is of relating, and learning to see takes small models longer than its runs last. Accuracies are also given by
+subtype; 'closest' and 'furthest' are the ones that need a relation in space (knowing which shapes there are, but not
+where, gives 71 and 69 %: see the builder), 'count' needs all shapes.
 
 The yardstick is Santoro et al. 2017, section 5.2, from pixels and trained to convergence: a relation network above 94 %
 on both kinds, a convolutional network with an MLP 63 % on relational questions. `relation` is such a network, but, to

@@ -130,15 +130,29 @@ def choices(spot: Spot) -> list[type]:
     """Returns the concrete classes that can stand at `spot`, by name."""
     found = {spot.value.cls} if isinstance(spot.value, Node) else set()
     for base in part_classes(spot.annotation):
-        package = sys.modules[base.__module__].__package__ or ''
-        # `mmjax.fusion` is searched whole; `mmjax` is the whole program: of that, only the module of the base.
-        home = package if '.' in package else base.__module__
-        for module in pkgutil.iter_modules(getattr(sys.modules[home], '__path__', ())):
-            if not module.ispkg and not module.name.startswith('_'):
-                importlib.import_module(f'{home}.{module.name}')
-        derived = {cls for cls in _subclasses(base) if f'{cls.__module__}.'.startswith(f'{home}.')}
-        found |= derived or {base}  # what nothing derives from is no base, but itself the part
-    return sorted(filter(_is_concrete, found), key=lambda cls: cls.__name__)
+        found |= _parts(base)
+    return _concrete(found)
+
+
+def concrete(base: type) -> list[Any]:
+    """Returns the concrete classes among a base of parts and what its package derives from it, by name."""
+    return _concrete(_parts(base))
+
+
+def _parts(base: type) -> set[type]:
+    """The classes derived from `base` in its package, all of whose modules are imported for that."""
+    package = sys.modules[base.__module__].__package__ or ''
+    # `mmjax.fusion` is searched whole; `mmjax` is the whole program: of that, only the module of the base.
+    home = package if '.' in package else base.__module__
+    for module in pkgutil.iter_modules(getattr(sys.modules[home], '__path__', ())):
+        if not module.ispkg and not module.name.startswith('_'):
+            importlib.import_module(f'{home}.{module.name}')
+    derived = {cls for cls in _subclasses(base) if f'{cls.__module__}.'.startswith(f'{home}.')}
+    return derived or {base}  # what nothing derives from is no base, but itself the part
+
+
+def _concrete(classes: set[type]) -> list[type]:
+    return sorted(filter(_is_concrete, classes), key=lambda cls: cls.__name__)
 
 
 def fits(value: Any, annotation: Any) -> bool:

@@ -21,6 +21,19 @@ class Decoder(nn.Module):
         """encoded: the encoders' own tokens, before fusion."""
         raise NotImplementedError
 
+    def own(self, encoded: Mapping[str, Tokens], *, asker: str) -> Tokens:
+        """The tokens of the encoder of the one stream that this decoder reads.
+
+        Raises:
+            UserError: in the name of `asker`, on another number of streams, or one without an encoder.
+        """
+        if len(self.streams) != 1:
+            raise UserError(f'{asker}: reads one stream, got {self.streams}')
+        (name,) = self.streams
+        if name not in encoded:
+            raise UserError(f"{asker}: no encoder '{name}'{nearest(name, encoded)} (there are {sorted(encoded)})")
+        return encoded[name]
+
     def read(self, fused: Fused) -> Mapping[str, Tokens]:
         """The tokens that this decoder reads, by name.
 

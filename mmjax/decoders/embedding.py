@@ -10,7 +10,7 @@ from einops import repeat
 from jaxtyping import Array, Float
 
 from mmjax.decoders.base import Decoder
-from mmjax.errors import UserError, nearest
+from mmjax.errors import UserError
 from mmjax.nn.dense import Dense
 from mmjax.nn.norm import LayerNorm, Norm
 from mmjax.nn.parameter import parameter
@@ -30,12 +30,7 @@ class Embedded(Decoder):
 
     @nn.compact
     def __call__(self, encoded: Mapping[str, Tokens], fused: Fused, *, train: bool) -> Float[Array, 'b d']:
-        if len(self.streams) != 1:
-            raise UserError(f'embedded: reads one stream, got {self.streams}')
-        (name,) = self.streams
-        if name not in encoded:
-            raise UserError(f"embedded: no encoder '{name}'{nearest(name, encoded)} (there are {sorted(encoded)})")
-        tokens = encoded[name]
+        tokens = self.own(encoded, asker='embedded')
         pooled = masked_mean(tokens.replace(values=self.norm.copy(name='norm_tokens')(tokens.values)))
         x = Dense((self.width,), ('embed', 'classes'), bias=False, name='project')(pooled).astype(jnp.float32)
         length = jnp.sqrt(jnp.maximum((x**2).sum(axis=-1, keepdims=True), 1e-12))

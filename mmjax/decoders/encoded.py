@@ -7,7 +7,6 @@ import jax
 from jaxtyping import Array, Float
 
 from mmjax.decoders.classification import Classifier
-from mmjax.errors import UserError, nearest
 from mmjax.types import Fused, Tokens, masked_mean
 
 
@@ -22,12 +21,7 @@ class EncodedMean(Classifier):
 
     @nn.compact
     def __call__(self, encoded: Mapping[str, Tokens], fused: Fused, *, train: bool) -> Float[Array, 'b c']:
-        if len(self.streams) != 1:
-            raise UserError(f'encoded_mean: reads one stream, got {self.streams}')
-        (name,) = self.streams
-        if name not in encoded:
-            raise UserError(f"encoded_mean: no encoder '{name}'{nearest(name, encoded)} (there are {sorted(encoded)})")
-        tokens = encoded[name]
+        tokens = self.own(encoded, asker='encoded_mean')
         if self.detached:
             tokens = tokens.replace(values=jax.lax.stop_gradient(tokens.values))
         return self._logits(masked_mean(self._normed(tokens)))

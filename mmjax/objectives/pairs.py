@@ -6,6 +6,7 @@ Zhai et al. 2023, section 3.3; for the softmax the sums over rows stay and those
 around once more, from the sums, so that nothing is kept of a block.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -48,24 +49,14 @@ def _log_sums(a: Vectors, b: Vectors, scale: Scalar, bias: Scalar, real: Array) 
 
 
 def _log_sums_gradient(kept: Any, cotangents: tuple[Array, Array]) -> tuple[Any, ...]:
-    def local(ring: Any, a: Any, b: Any, real: Any, rows: Any, columns: Any, g: Any, h: Any, scale: Any, bias: Any):
-        def meet(stay: Any, part: Any) -> tuple[Any, Any]:
-            other, there, log, weight, grad = part
-            pair = real[:, None] & there[None, :]
-            scores = _scores(a, other, scale, bias)
-            of_rows = jnp.where(pair, jnp.exp(jnp.where(pair, scores - rows[:, None], 0)), 0) * g[:, None]
-            of_columns = jnp.where(pair, jnp.exp(jnp.where(pair, scores - log[None, :], 0)), 0) * weight[None, :]
-            stay, grad = _spread(stay, grad, of_rows + of_columns, a, other, scale)
-            return stay, (other, there, log, weight, grad)
+    def slope(scores: Any, pair: Any, of_rows: Any, of_columns: Any) -> Array:
+        (rows, g), (columns, h) = of_rows, of_columns
+        by_rows = jnp.where(pair, jnp.exp(jnp.where(pair, scores - rows[:, None], 0)), 0) * g[:, None]
+        by_columns = jnp.where(pair, jnp.exp(jnp.where(pair, scores - columns[None, :], 0)), 0) * h[None, :]
+        return by_rows + by_columns
 
-        start = (jnp.zeros_like(a), jnp.zeros(()), jnp.zeros(()))
-        (da, dscale, dbias), part = ring(meet, start, (b, real, columns, h, jnp.zeros_like(b)))
-        return da, part[-1], dscale[None], dbias[None]
-
-    a, b, scale, bias, real, rows, columns = kept
-    program = shard_mapped(local, 'bbbbbbb..', 'bbbb')
-    da, db, dscale, dbias = program(a, b, real, rows, columns, *cotangents, scale, bias)
-    return da, db, dscale.sum(), dbias.sum(), None
+    *inputs, rows, columns = kept
+    return _gradient(slope, *inputs, of_rows=(rows, cotangents[0]), of_columns=(columns, cotangents[1]))
 
 
 log_sums.defvjp(_log_sums, _log_sums_gradient)
@@ -91,21 +82,11 @@ def _softplus_sums(a: Vectors, b: Vectors, scale: Scalar, bias: Scalar, real: Ar
 
 
 def _softplus_sums_gradient(kept: Any, cotangent: Array) -> tuple[Any, ...]:
-    def local(ring: Any, a: Any, b: Any, real: Any, g: Any, scale: Any, bias: Any):
-        def meet(stay: Any, part: Any) -> tuple[Any, Any]:
-            other, there, grad = part
-            slope = jax.nn.sigmoid(_scores(a, other, scale, bias)) * g[:, None]
-            slope = jnp.where(real[:, None] & there[None, :], slope, 0)
-            stay, grad = _spread(stay, grad, slope, a, other, scale)
-            return stay, (other, there, grad)
+    def slope(scores: Any, pair: Any, of_rows: Any, of_columns: Any) -> Array:
+        (g,) = of_rows
+        return jnp.where(pair, jax.nn.sigmoid(scores) * g[:, None], 0)
 
-        start = (jnp.zeros_like(a), jnp.zeros(()), jnp.zeros(()))
-        (da, dscale, dbias), part = ring(meet, start, (b, real, jnp.zeros_like(b)))
-        return da, part[-1], dscale[None], dbias[None]
-
-    a, b, scale, bias, real = kept
-    da, db, dscale, dbias = shard_mapped(local, 'bbbb..', 'bbbb')(a, b, real, cotangent, scale, bias)
-    return da, db, dscale.sum(), dbias.sum(), None
+    return _gradient(slope, *kept, of_rows=(cotangent,), of_columns=())
 
 
 softplus_sums.defvjp(_softplus_sums, _softplus_sums_gradient)
@@ -115,12 +96,40 @@ def _scores(a: Array, b: Array, scale: Array, bias: Array) -> Array:
     return scale * jnp.einsum('id,jd->ij', a, b, precision=EXACT) + bias
 
 
-def _spread(stay: Any, grad: Array, slope: Array, a: Array, other: Array, scale: Array) -> tuple[Any, Array]:
-    """Adds a block's part to the gradients of what stays (a, scale, bias) and of the vectors that travel."""
-    da, dscale, dbias = stay
-    da = da + scale * jnp.einsum('ij,jd->id', slope, other, precision=EXACT)
-    dscale = dscale + (slope * jnp.einsum('id,jd->ij', a, other, precision=EXACT)).sum()
-    return (da, dscale, dbias + slope.sum()), grad + scale * jnp.einsum('ij,id->jd', slope, a, precision=EXACT)
+def _gradient(
+    slope: Callable[..., Array],
+    a: Vectors,
+    b: Vectors,
+    scale: Scalar,
+    bias: Scalar,
+    real: Array,
+    *,
+    of_rows: tuple[Array, ...],
+    of_columns: tuple[Array, ...],
+) -> tuple[Any, ...]:
+    """Gradients by a, b, scale, bias (and None by real), of a function whose derivative by the scores of a block is
+    `slope(scores, pair, of_rows, of_columns)`; pair: which of them are of two real rows. of_rows stays, of_columns
+    travels with the rows of b.
+    """
+
+    def local(ring: Any, a: Any, b: Any, real: Any, scale: Any, bias: Any, *numbers: Any) -> tuple[Array, ...]:
+        rows, columns = numbers[: len(of_rows)], numbers[len(of_rows) :]
+
+        def meet(stay: Any, part: Any) -> tuple[Any, Any]:
+            (da, dscale, dbias), (other, there, columns, db) = stay, part
+            block = slope(_scores(a, other, scale, bias), real[:, None] & there[None, :], rows, columns)
+            pulled = jnp.einsum('ij,jd->id', block, other, precision=EXACT)
+            stay = (da + scale * pulled, dscale + (pulled * a).sum(), dbias + block.sum())
+            return stay, (other, there, columns, db + scale * jnp.einsum('ij,id->jd', block, a, precision=EXACT))
+
+        start = (jnp.zeros_like(a), jnp.zeros(()), jnp.zeros(()))
+        (da, dscale, dbias), (*_, db) = ring(meet, start, (b, real, columns, jnp.zeros_like(b)))
+        return da, db, dscale[None], dbias[None]
+
+    numbers = (*of_rows, *of_columns)
+    program = shard_mapped(local, 'bbb..' + 'b' * len(numbers), 'bbbb')
+    da, db, dscale, dbias = program(a, b, real, scale, bias, *numbers)
+    return da, db, dscale.sum(), dbias.sum(), None
 
 
 def _add(so_far: tuple[Array, Array], scores: Array, *, axis: int) -> tuple[Array, Array]:

@@ -7,11 +7,9 @@ it leaves out what was recomputed, fused or given the place of something dead: a
 
 import argparse
 import dataclasses
-import importlib
-import pkgutil
 import platform
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import mmjax.fusion
+from mmjax.config.swaps import concrete
 from mmjax.fusion.base import Fusion
 from mmjax.train.files import write_json
 from mmjax.train.manifest import code_version
@@ -36,7 +34,7 @@ def ratio(fusion: Fusion) -> float:
 
     def total(variables: Any, values: Any) -> Any:
         fused = fusion.apply(variables, {name: mods[name].replace(values=x) for name, x in values.items()}, train=True)
-        return sum((x.values**2).sum() for x in fused.readable().values())  # type: ignore[union-attr]
+        return jnp.stack([(x.values**2).sum() for x in fused.readable().values()]).sum()
 
     values = {name: x.values for name, x in mods.items()}
     compiled = jax.jit(jax.grad(total, argnums=(0, 1))).lower(variables, values).compile()
@@ -45,21 +43,13 @@ def ratio(fusion: Fusion) -> float:
     return fusion.cost(LENGTHS, width=WIDTH, batch=BATCH).activation_bytes / memory.temp_size_in_bytes
 
 
-def designs() -> Iterator[type[Fusion]]:
-    """Every design of the package that two modalities can use."""
-    for info in pkgutil.iter_modules(mmjax.fusion.__path__):
-        module = importlib.import_module(f'mmjax.fusion.{info.name}')
-        for cls in vars(module).values():
-            ours = isinstance(cls, type) and issubclass(cls, Fusion) and cls.__module__ == module.__name__
-            if ours and not vars(cls).get('abstract', False) and cls.modalities in (None, len(LENGTHS)):
-                yield cls
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog='scripts/bench_activations', description=__doc__)
     parser.parse_args(argv)
     ratios: dict[str, float] = {}
-    for cls in designs():
+    for cls in concrete(Fusion):
+        if cls.modalities not in (None, len(LENGTHS)):
+            continue
         set_here: dict[str, Any] = {'unroll': getattr(cls, 'depth', 0) or 1, 'rows': 8, 'columns': 8}
         fields = {field.name for field in dataclasses.fields(cls)}
         ratios[cls.__name__] = round(ratio(cls(**{k: v for k, v in set_here.items() if k in fields})), 2)
@@ -68,8 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     RESULT.parent.mkdir(exist_ok=True)
     median = round(float(np.median(list(ratios.values()))), 2)
     told = {'ratios': ratios, 'ratio_median': median, 'lengths': LENGTHS, 'width': WIDTH, 'batch': BATCH}
-    version = {key: code_version()[key] for key in ('commit', 'dirty')}
-    write_json(RESULT, told | {'platform': platform.machine(), 'jax': jax.__version__} | version)
+    write_json(RESULT, told | {'platform': platform.machine(), 'jax': jax.__version__} | code_version())
     return 0
 
 

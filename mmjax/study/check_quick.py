@@ -47,8 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     told = read_json(RESULT) if RESULT.exists() else {}
     for name in args.names or names:
         with tempfile.TemporaryDirectory() as directory:
-            version = {key: code_version()[key] for key in ('commit', 'dirty')}
-            told[name] = check(EXPERIMENTS / f'{name}.py', Path(directory)) | version
+            told[name] = check(EXPERIMENTS / f'{name}.py', Path(directory)) | code_version()
         print(f'{name}: {told[name]}', flush=True)
         RESULT.parent.mkdir(exist_ok=True)
         write_json(RESULT, told)  # as it goes

@@ -131,18 +131,16 @@ class Plan:
 
     def chosen(self, place: Place, rows: Rows) -> float | None:
         """The rate that tuning chose; None while it goes on."""
-        scores = self.tuning(place, rows)
-        done = {rate: score for rate, score in scores.items() if score is not None}
-        return best_rate(done) if len(done) == len(scores) else None
+        return _settled(self.tuning(place, rows))
 
     def wanted(self, rows: Rows) -> Iterator[list[Run]]:
         """What is asked for as far as it is known, done or not, place by place: its tuning, and once a rate is chosen
         its fresh seeds.
         """
         for place in self.places:
-            rates, chosen = self.tuning(place, rows), self.chosen(place, rows)
-            runs = [self.run(place, 'tune', rate, seed) for rate in rates for seed in self.study.tuning_seeds]
-            if chosen is not None:
+            scores = self.tuning(place, rows)
+            runs = [self.run(place, 'tune', rate, seed) for rate in scores for seed in self.study.tuning_seeds]
+            if (chosen := _settled(scores)) is not None:
                 runs += [self.run(place, 'final', chosen, seed) for seed in self.study.seeds]
             yield runs
 
@@ -151,6 +149,12 @@ class Plan:
         for wanted in self.wanted(rows):
             if runs := [run for run in wanted if run.key not in rows]:
                 yield runs
+
+
+def _settled(scores: Mapping[float, float | None]) -> float | None:
+    """The best rate, once all have a score."""
+    done = {rate: score for rate, score in scores.items() if score is not None}
+    return best_rate(done) if len(done) == len(scores) else None
 
 
 def best_rate(scores: Mapping[float, float]) -> float:

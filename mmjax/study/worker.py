@@ -24,8 +24,7 @@ class Worker:
 
     def __init__(self, study: Study, *, together: int = 1):
         self.study, self.together = study, together
-        version = code_version()  # what was loaded: a later commit does not change this process
-        self._code = {'commit': version['commit'], 'dirty': version['dirty']}
+        self._code = code_version()  # what was loaded: a later commit does not change this process
         self._program = ''
         self._lanes: Lanes | None = None
         self._additive: Additive | None = None

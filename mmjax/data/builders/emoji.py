@@ -9,6 +9,7 @@ colour of the skin. Emoji that differ in the person alone, such as a man, a woma
 cooked, have one `kin`, and no kin is in two splits.
 """
 
+import functools
 import importlib.util
 import io
 import json
@@ -154,6 +155,7 @@ def _parts(points: list[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return persons, tuple(point for point in kept if point not in PEOPLE)
 
 
+@functools.cache
 def _installed(package: str) -> Path:
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
