@@ -2,7 +2,8 @@
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Bool
+from einops import rearrange, repeat
+from jaxtyping import Array, Bool, Int
 
 from mmjax.decoders.base import Decoder
 from mmjax.encoders.base import Encoder
@@ -45,12 +46,19 @@ class Model(nn.Module):
                 f"model.encoders.{name}: the batch has no field '{name}'{nearest(name, batch)} (it has "
                 f'{sorted(batch)}); name it in data.source.fields'
             )
-        tokens = encoder(batch.get(name), self.present(name, batch), train=train)
+        x, present = batch.get(name), self.present(name, batch)
+        if x is not None and f'{name}/segments' in batch and 'segments' not in encoder.marks:
+            segments = batch[f'{name}/segments']
+            apart = encoder(rearrange(x, 'b k ... -> (b k) ...'), rearrange(present, 'b k -> (b k)'), train=train)
+            tokens = _in_rows(apart, segments)
+        else:
+            marks = {mark: batch[f'{name}/{mark}'] for mark in encoder.marks if f'{name}/{mark}' in batch}
+            tokens = encoder(x, present, train=train, **marks)
         return tokens.replace(values=constrain(tokens.values, 'batch', 'length', 'embed'))
 
     @staticmethod
-    def present(name: str, batch: Batch) -> Bool[Array, 'b']:
-        """In which examples a modality exists: `name/present`, else all."""
+    def present(name: str, batch: Batch) -> Bool[Array, 'b'] | Bool[Array, 'b k']:
+        """In which examples, or in which items of a packed row, a modality exists: `name/present`, else all."""
         b = next(iter(batch.values())).shape[0]
         return batch.get(f'{name}/present', jnp.ones(b, bool))
 
@@ -60,3 +68,11 @@ class Model(nn.Module):
 
     def decode(self, encoded: dict[str, Tokens], fused: Fused, *, train: bool = False) -> Outputs:
         return {name: decoder(encoded, fused, train=train) for name, decoder in self.decoders.items()}
+
+
+def _in_rows(items: Tokens, segments: Int[Array, 'b k']) -> Tokens:
+    """Tokens of items that were encoded apart, back in their rows; each token has the segment of its item."""
+    b, k = segments.shape
+    values = rearrange(items.values, '(b k) n d -> b (k n) d', b=b)
+    mask, positions = (rearrange(x, '(b k) n -> b (k n)', b=b) for x in (items.mask, items.positions))
+    return Tokens.of(values, mask, positions=positions, segments=repeat(segments, 'b k -> b (k n)', n=mask.shape[1] // k))

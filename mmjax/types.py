@@ -14,6 +14,11 @@
 
 A batch is a flat dict of arrays of static shape. A modality `m` is the key `m`; `m/present` [b] says in which examples
 it exists (without it, in all). `weight` [b] is 0 for a row that only fills the batch up. Text ids: 0 is padding.
+
+What else a batch says of the tokens of `m`, where the encoder takes it (`Encoder.marks`): `m/causal`, `m/segments`,
+`m/positions` [b n], see `Tokens`. A packed row holds several examples: text as tokens one after the other with the
+number of their example in `m/segments` [b n], from 1, and positions that start again with each; whole items, such as
+images, as `m` [b k …] with `m/segments` [b k] and `m/present` [b k].
 """
 
 from collections.abc import Mapping
@@ -51,10 +56,25 @@ class Tokens:
     causal: Int[Array, 'b n']
 
     @classmethod
-    def of(cls, values: Float[Array, 'b n d'], mask: Bool[Array, 'b n']) -> 'Tokens':
-        """Bidirectional tokens of one example a row, at positions 0, 1, 2, …"""
+    def of(
+        cls,
+        values: Float[Array, 'b n d'],
+        mask: Bool[Array, 'b n'],
+        *,
+        positions: Int[Array, 'b n'] | None = None,
+        segments: Int[Array, 'b n'] | None = None,
+        causal: Int[Array, 'b n'] | None = None,
+    ) -> 'Tokens':
+        """Tokens of which nothing is said but this: bidirectional, of one example a row, at positions 0, 1, 2, …
+
+        causal: zeros and ones, as above, for each example of the row.
+        """
         zeros = jnp.zeros(mask.shape, jnp.int32)
-        return cls(values, mask, positions=zeros + jnp.arange(mask.shape[1]), segments=zeros, causal=zeros)
+        positions = zeros + jnp.arange(mask.shape[1]) if positions is None else positions
+        causal = zeros if causal is None else causal.astype(jnp.int32)
+        if segments is None:
+            return cls(values, mask, positions, zeros, causal)
+        return cls(values, mask, positions, segments, _restarted(causal, segments))
 
     @property
     def present(self) -> Bool[Array, 'b']:
@@ -76,6 +96,17 @@ class Fused:
     def readable(self) -> Mapping[str, Tokens]:
         """The tokens that a decoder reads where it is not told which."""
         return self.streams if self.shared is None else {'shared': self.shared}
+
+
+def _restarted(causal: Int[Array, 'b n'], segments: Int[Array, 'b n']) -> Int[Array, 'b n']:
+    """Takes back, where a segment starts, what those before it have counted: `cumsum` starts again with each.
+
+        segments   1 1 1 2 2 2   causal   0 1 1 0 1 1   ->   0 1 1 -2 1 1
+    """
+    starts = jnp.diff(segments, axis=1, prepend=segments[:, :1]) != 0
+    before = jnp.cumsum(causal, axis=1) - causal
+    taken = jax.lax.cummax(jnp.where(starts, before, 0), axis=1)  # by the segments up to here: it only grows
+    return causal - jnp.diff(taken, axis=1, prepend=0)
 
 
 def concatenate(tokens: Mapping[str, Tokens]) -> Tokens:

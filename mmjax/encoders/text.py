@@ -1,6 +1,7 @@
 """Token ids to tokens: a transformer, or a recurrent network. Id 0 is padding."""
 
 from dataclasses import field
+from typing import ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -27,7 +28,12 @@ class Embedding(nn.Module):
 
 
 class TokenEncoder(Encoder):
-    """Embedding, positions and a transformer (depth 0: none). Devlin et al. 2019, without segment embeddings."""
+    """Embedding, positions and a transformer (depth 0: none). Devlin et al. 2019, without segment embeddings.
+
+    Where the batch marks the text as causal, so are the layers (Radford et al. 2018).
+    """
+
+    marks: ClassVar[tuple[str, ...]] = ('segments', 'positions', 'causal')
 
     vocabulary: int
     width: int = 128
@@ -38,10 +44,20 @@ class TokenEncoder(Encoder):
     unroll: int = 1
 
     @nn.compact
-    def __call__(self, x: Int[Array, 'b n'], present: Bool[Array, 'b'], *, train: bool) -> Tokens:
+    def __call__(
+        self,
+        x: Int[Array, 'b n'],
+        present: Bool[Array, 'b'],
+        *,
+        train: bool,
+        segments: Int[Array, 'b n'] | None = None,
+        positions: Int[Array, 'b n'] | None = None,
+        causal: Int[Array, 'b n'] | None = None,
+    ) -> Tokens:
         values = Embedding(self.vocabulary, self.width, name='embed')(x)
-        values = self.positions.copy(name='place')(values, (x.shape[1],))
-        tokens = Tokens.of(values, (x != PAD_ID) & present[:, None])
+        values = self.positions.copy(name='place')(values, (x.shape[1],), positions)
+        mask = (x != PAD_ID) & present[:, None]
+        tokens = Tokens.of(values, mask, positions=positions, segments=segments, causal=causal)
         return Stack(self.block, self.depth, self.remat, self.unroll, name='stack')(tokens, train=train)
 
 

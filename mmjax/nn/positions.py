@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import field
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -16,24 +17,46 @@ from mmjax.nn.parameter import parameter
 class Positions(nn.Module):
     """Base of the position embeddings; an encoder holds one as a template."""
 
-    def __call__(self, x: Float[Array, 'b n d'], grid: Sequence[int]) -> Float[Array, 'b n d']:
-        """x with positions added. grid: (n,) for a sequence, (rows, columns) for an image in raster order."""
+    def __call__(
+        self, x: Float[Array, 'b n d'], grid: Sequence[int], positions: Int[Array, 'b n'] | None = None
+    ) -> Float[Array, 'b n d']:
+        """x with positions added.
+
+        grid: (n,) for a sequence, (rows, columns) for an image in raster order. positions: which place of the grid
+        each token stands at; without them, the n tokens are the grid.
+        """
         raise NotImplementedError
 
 
 class NoPositions(Positions):
     """For tokens whose place says nothing, or is told by rotary attention."""
 
-    def __call__(self, x: Float[Array, 'b n d'], grid: Sequence[int]) -> Float[Array, 'b n d']:
+    def __call__(
+        self, x: Float[Array, 'b n d'], grid: Sequence[int], positions: Int[Array, 'b n'] | None = None
+    ) -> Float[Array, 'b n d']:
         return x
 
 
 class Learned(Positions):
-    """One learned vector a position, N(0, 0.02^2). Dosovitskiy et al. 2021, eq. 1."""
+    """One learned vector a position, N(0, 0.02^2). Dosovitskiy et al. 2021, eq. 1.
+
+    length: how many there are; 0: as many as the grid has places. Say it where inputs of other lengths are to come.
+
+    Raises:
+        UserError: where the grid has more places than there are vectors.
+    """
+
+    length: int = field(default=0, metadata={'old': 0})
 
     @nn.compact
-    def __call__(self, x: Float[Array, 'b n d'], grid: Sequence[int]) -> Float[Array, 'b n d']:
-        return x + parameter(self, 'embedding', x.shape[1:], ('positions', 'embed')).astype(x.dtype)
+    def __call__(
+        self, x: Float[Array, 'b n d'], grid: Sequence[int], positions: Int[Array, 'b n'] | None = None
+    ) -> Float[Array, 'b n d']:
+        places = math.prod(grid)
+        if self.length and places > self.length:
+            raise UserError(f'positions.length: {self.length} learned positions, but {places} places to stand at')
+        table = parameter(self, 'embedding', (self.length or places, x.shape[-1]), ('positions', 'embed'))
+        return x + (table[:places] if positions is None else jnp.take(table, positions, axis=0)).astype(x.dtype)
 
 
 class SinCos(Positions):
@@ -45,9 +68,11 @@ class SinCos(Positions):
     temperature: float = 10_000.0
 
     @nn.compact
-    def __call__(self, x: Float[Array, 'b n d'], grid: Sequence[int]) -> Float[Array, 'b n d']:
-        table = sincos_table(grid, width=x.shape[-1], temperature=self.temperature)
-        return x + jnp.asarray(table, x.dtype)
+    def __call__(
+        self, x: Float[Array, 'b n d'], grid: Sequence[int], positions: Int[Array, 'b n'] | None = None
+    ) -> Float[Array, 'b n d']:
+        table = jnp.asarray(sincos_table(grid, width=x.shape[-1], temperature=self.temperature), x.dtype)
+        return x + (table if positions is None else jnp.take(table, positions, axis=0))
 
 
 def sincos_table(grid: Sequence[int], *, width: int, temperature: float = 10_000.0) -> np.ndarray:

@@ -11,7 +11,7 @@ from mmjax.views.base import CLEAN, View
 
 @dataclass(frozen=True)
 class Objective:
-    """A loss per example. The train step weighs it by the batch's `weight`, averages, and multiplies by `scale`.
+    """A loss per row of the batch. The train step averages it by `weights` and multiplies it by `scale`.
 
     view: what it sees of the batch; the model runs once for each distinct view. couples_rows: whether an example's loss
     depends on the others, so that it must see the outputs of the whole batch at once.
@@ -24,3 +24,10 @@ class Objective:
 
     def __call__(self, outputs: Outputs, batch: Batch) -> Float[Array, 'b']:
         raise NotImplementedError
+
+    def weights(self, batch: Batch) -> Float[Array, 'b']:
+        """How much each row counts in the average over the whole batch, whatever parts it is accumulated in.
+
+        The batch's own `weight`, unless the objective says else: one that averages over tokens gives their number.
+        """
+        return batch['weight']

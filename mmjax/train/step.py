@@ -32,8 +32,6 @@ def train_step(state: TrainState, batch: Batch, *, experiment: Experiment) -> tu
     balance reports. Gradients are those that the optimiser is given.
     """
     optim = experiment.optim
-    total_weight = jnp.maximum(batch['weight'].sum(), 1e-6)
-
     views = list(dict.fromkeys(objective.view for objective in experiment.objectives.values()))
 
     def run(params: Any, seen: list[Batch], key: jax.Array) -> list[Outputs]:
@@ -43,8 +41,8 @@ def train_step(state: TrainState, batch: Batch, *, experiment: Experiment) -> tu
         losses = {}
         for name, objective in experiment.objectives.items():
             i = views.index(objective.view)
-            weighted = objective(outputs[i], seen[i]) * seen[i]['weight']
-            losses[f'loss/{name}'] = objective.scale * weighted.sum() / total_weight
+            weighted = objective(outputs[i], seen[i]) * objective.weights(seen[i])
+            losses[f'loss/{name}'] = objective.scale * weighted.sum() / totals[name]
         loss = functools.reduce(jnp.add, losses.values())
         return loss, ({'loss': loss, **losses}, experiment.balance.tally(outputs[0], seen[0]))
 
@@ -54,6 +52,10 @@ def train_step(state: TrainState, batch: Batch, *, experiment: Experiment) -> tu
     gradient = jax.grad(loss_of, has_aux=True)
     key = key_for('view', seed=experiment.seed, step=state.step)
     seen = [view(batch, key) for view in views]
+    totals = {
+        name: jnp.maximum(objective.weights(seen[views.index(objective.view)]).sum(), 1e-6)
+        for name, objective in experiment.objectives.items()
+    }
     key = key_for('dropout', seed=experiment.seed, step=state.step)
     if optim.accumulate == 1:
         grads, (metrics, tally) = gradient(state.params, seen, key)
