@@ -75,4 +75,6 @@ def _in_rows(items: Tokens, segments: Int[Array, 'b k']) -> Tokens:
     b, k = segments.shape
     values = rearrange(items.values, '(b k) n d -> b (k n) d', b=b)
     mask, positions = (rearrange(x, '(b k) n -> b (k n)', b=b) for x in (items.mask, items.positions))
-    return Tokens.of(values, mask, positions=positions, segments=repeat(segments, 'b k -> b (k n)', n=mask.shape[1] // k))
+    return Tokens.of(
+        values, mask, positions=positions, segments=repeat(segments, 'b k -> b (k n)', n=mask.shape[1] // k)
+    )

@@ -101,7 +101,7 @@ class Fused:
 def _restarted(causal: Int[Array, 'b n'], segments: Int[Array, 'b n']) -> Int[Array, 'b n']:
     """Takes back, where a segment starts, what those before it have counted: `cumsum` starts again with each.
 
-        segments   1 1 1 2 2 2   causal   0 1 1 0 1 1   ->   0 1 1 -2 1 1
+    segments   1 1 1 2 2 2   causal   0 1 1 0 1 1   ->   0 1 1 -2 1 1
     """
     starts = jnp.diff(segments, axis=1, prepend=segments[:, :1]) != 0
     before = jnp.cumsum(causal, axis=1) - causal

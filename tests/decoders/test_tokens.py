@@ -12,7 +12,9 @@ from mmjax.types import Fused, Tokens
 
 def test_each_token_of_one_stream_has_its_logits(random_parameters):
     values = jnp.asarray(np.random.default_rng(0).standard_normal((2, 3, 4)), jnp.float32)
-    fused = Fused({'text': Tokens.of(values, jnp.ones((2, 3), bool)), 'image': Tokens.of(-values, jnp.ones((2, 3), bool))})
+    fused = Fused(
+        {'text': Tokens.of(values, jnp.ones((2, 3), bool)), 'image': Tokens.of(-values, jnp.ones((2, 3), bool))}
+    )
     decoder = TokenLogits(vocabulary=5, norm=NoNorm())
     params = random_parameters(decoder, {}, fused, train=False)
     layer = params['params']['logits']
