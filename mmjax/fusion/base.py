@@ -96,8 +96,7 @@ def join(mods: Mapping[str, Tokens]) -> Tokens:
         text   1 1 1   video   0 0         cumsum(causal)   1 2 3   0 0   and not   1 2 3   3 3
 
     So each text token reads itself, the text before it and the whole video, which reads no text, whatever the order of
-    their names; two causal streams go in step. In a packed row `Tokens.of` lets the count start again with each example,
-    and so it does here.
+    their names; two causal streams go in step. In a packed row the counts start again with each example too.
     """
     parts, before = {}, 0
     for name, x in mods.items():
