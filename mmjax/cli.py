@@ -97,11 +97,21 @@ class Eval(Trusting):
     takes_overrides: ClassVar[bool] = True
 
     directory: Run
+    by: Annotated[
+        str,
+        tyro.conf.arg(metavar='CONFIG[:FUNCTION]', help='score it by the evaluations of this config, not by its own'),
+    ] = ''
 
     def run(self, rest: list[str]) -> dict[str, Any]:
+        from mmjax.config import load_file
+        from mmjax.experiment import Experiment
         from mmjax.train.run import evaluate
 
-        return evaluate(_checked(self.directory), overrides=rest, trust=self.trust)
+        evals = None
+        if self.by:
+            path, _, function = self.by.partition(':')
+            evals = load_file(path, kind=Experiment, function=function or 'experiment').evals
+        return evaluate(_checked(self.directory), evals=evals, overrides=rest, trust=self.trust)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
 """Retrieval: who of all the others is nearest."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,31 +47,47 @@ class Retrieval(Evaluator):
         group = columns['group'][real] if self.group else np.arange(len(a))
         scores = {}
         for name, queries, gallery in ((f'{self.a}_to_{self.b}', a, b), (f'{self.b}_to_{self.a}', b, a)):
-            ranks = _ranks(queries, gallery, group)
-            for k in self.ks:
-                scores[f'recall@{k}/{name}'] = float((ranks < k).mean()) if len(ranks) else 0.0
-                scores[f'chance@{k}/{name}'] = _chance(group, k)
+            scores |= recall(queries, gallery, asked=group, held=group, ks=self.ks, name=name)
         return scores
 
 
+def recall(
+    queries: Float[np.ndarray, 'q d'],
+    gallery: Float[np.ndarray, 'g d'],
+    *,
+    asked: Int[np.ndarray, 'q'],
+    held: Int[np.ndarray, 'g'],
+    ks: Sequence[int],
+    name: str,
+) -> dict[str, float]:
+    """`recall@K/NAME` and `chance@K/NAME`. asked, held: the groups of the queries and of the gallery."""
+    ranks, scores = _ranks(queries, gallery, asked, held), {}
+    for k in ks:
+        scores[f'recall@{k}/{name}'] = float((ranks < k).mean()) if len(ranks) else 0.0
+        scores[f'chance@{k}/{name}'] = _chance(asked, held, k)
+    return scores
+
+
 def _ranks(
-    queries: Float[np.ndarray, 'n d'], gallery: Float[np.ndarray, 'n d'], group: Int[np.ndarray, 'n']
-) -> Int[np.ndarray, 'n']:
-    """How many wrong candidates are as near as each query's nearest right one."""
+    queries: Float[np.ndarray, 'q d'],
+    gallery: Float[np.ndarray, 'g d'],
+    asked: Int[np.ndarray, 'q'],
+    held: Int[np.ndarray, 'g'],
+) -> Int[np.ndarray, 'q']:
+    """How many wrong candidates are as near as each query's nearest right one; all of them, where none is right."""
     ranks = []
     for start in range(0, len(queries), AT_ONCE):
         scores = queries[start : start + AT_ONCE] @ gallery.T
-        right: Bool[np.ndarray, 'q n'] = group[start : start + AT_ONCE, None] == group[None, :]
+        right: Bool[np.ndarray, 'q g'] = asked[start : start + AT_ONCE, None] == held[None, :]
         best = np.where(right, scores, -np.inf).max(axis=1, keepdims=True)
         ranks.append((~(scores < best) & ~right).sum(axis=1))  # of a score that is NaN none is nearer
     return np.concatenate(ranks) if ranks else np.zeros(0, int)
 
 
-def _chance(group: Int[np.ndarray, 'n'], k: int) -> float:
+def _chance(asked: Int[np.ndarray, 'q'], held: Int[np.ndarray, 'g'], k: int) -> float:
     """Recall@k of a random order: 1 - (ways to draw k without a right one) / (ways to draw k)."""
-    n = len(group)
-    _, inverse, counts = np.unique(group, return_inverse=True, return_counts=True)
-    wrong = n - counts[inverse]
+    n = len(held)
+    wrong = n - (asked[:, None] == held[None, :]).sum(axis=1)
     drawn = np.arange(min(k, n))
     miss = np.prod(np.maximum(wrong[:, None] - drawn, 0) / (n - drawn), axis=1)
-    return float(1 - miss.mean()) if n else 0.0
+    return float(1 - miss.mean()) if len(asked) else 0.0

@@ -16,7 +16,7 @@ from mmjax import config
 from mmjax.data import open_data, train_batches
 from mmjax.errors import UserError
 from mmjax.evals.base import Columns
-from mmjax.experiment import Experiment
+from mmjax.experiment import Evaluation, Experiment
 from mmjax.sharding import check_batch
 from mmjax.train.checkpoint import Checkpoints
 from mmjax.train.directory import claimed, load_experiment
@@ -125,9 +125,21 @@ def read_results(run: Path) -> dict[str, float]:
     return {name: float(value) for name, value in read_json(run / 'results.json').items()}
 
 
-def evaluate(run: str, *, overrides: Sequence[str] = (), trust: Sequence[str] = ()) -> dict[str, float]:
-    """Scores the newest checkpoint of a run on the splits of its config, changed by `overrides`. Writes nothing."""
-    experiment = config.override(load_experiment(run, trust=trust), list(overrides), prog=f'mmjax eval {run}')
+def evaluate(
+    run: str,
+    *,
+    evals: dict[str, Evaluation] | None = None,
+    overrides: Sequence[str] = (),
+    trust: Sequence[str] = (),
+) -> dict[str, float]:
+    """Scores the newest checkpoint of a run on the splits of its config, or on those of `evals`. Writes nothing.
+
+    overrides: changes to its config.
+    """
+    experiment = load_experiment(run, trust=trust)
+    if evals is not None:
+        experiment = dataclasses.replace(experiment, evals=evals)
+    experiment = config.override(experiment, list(overrides), prog=f'mmjax eval {run}')
     experiment.check()
     mesh = experiment.mesh.build()
     check_batch(experiment.batch_size, mesh)
@@ -168,9 +180,9 @@ def show_references(experiment: Experiment, results: Mapping[str, float]) -> Non
     """Prints what each evaluation's scores are to be read against."""
     for name, evaluation in experiment.evals.items():
         if evaluation.references:
-            lines = ', '.join(f'{what} {value:.4f}' for what, value in evaluation.references.items())
-            _say(f'{name}: {results[f"{name}/accuracy"]:.4f}' if f'{name}/accuracy' in results else f'{name}:')
-            _say(f'  to read it against: {lines}')
+            own = {metric.removeprefix(f'{name}/'): x for metric, x in results.items() if metric.startswith(f'{name}/')}
+            for what, scores in ((name, own), ('  to read it against', evaluation.references)):
+                _say(f'{what}: ' + ', '.join(f'{metric} {value:.4f}' for metric, value in scores.items()))
 
 
 def shapes_of_batch(experiment: Experiment) -> Shapes:

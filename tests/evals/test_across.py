@@ -1,0 +1,39 @@
+"""Recall across two kinds of rows, worked by hand."""
+
+import numpy as np
+import pytest
+
+from mmjax.errors import UserError
+from mmjax.evals.across import RetrievalAcross
+
+LABELS = {'style': ('color', 'lines', 'other')}
+ACROSS = RetrievalAcross(queries='lines', gallery='color', group='base', ks=(1, 2))
+
+
+def scored(evaluator, x, style, base):
+    columns = evaluator.predictions({'image': np.asarray(x)}, {'style': np.asarray(style), 'base': np.asarray(base)})
+    return evaluator.metrics(columns, LABELS)
+
+
+def test_worked_by_hand():
+    """The lines of 7 are nearest to its colours, those of 8 to the colours of 7, then to its own; 9 is of neither."""
+    x = [[1.0, 0.0], [0.0, 1.0], [0.9, 0.1], [0.6, 0.4], [1.0, 1.0]]
+    found = scored(ACROSS, x, [0, 0, 1, 1, 2], [7, 8, 7, 8, 9])
+    assert found == {
+        'recall@1/lines_to_color': 0.5,
+        'chance@1/lines_to_color': 0.5,
+        'recall@2/lines_to_color': 1.0,
+        'chance@2/lines_to_color': 1.0,
+    }
+
+
+def test_a_query_without_a_right_answer_never_finds_one():
+    found = scored(ACROSS, np.eye(3), [0, 0, 1], [7, 8, 9])
+    assert found['recall@2/lines_to_color'] == found['chance@2/lines_to_color'] == 0
+
+
+def test_what_is_not_there():
+    with pytest.raises(UserError, match="no field of the data 'bas'"):
+        scored(RetrievalAcross(queries='lines', gallery='color', group='bas'), np.eye(2), [0, 1], [7, 7])
+    with pytest.raises(UserError, match="style has no class 'line'; did you mean 'lines'"):
+        scored(RetrievalAcross(queries='line', gallery='color', group='base'), np.eye(2), [0, 1], [7, 7])
