@@ -111,3 +111,9 @@ def test_conv_is_the_naive_loop(random_parameters, size, kernel, stride):
         window = padded[b, i * stride : i * stride + kernel, j * stride : j * stride + kernel]
         expected[b, i, j, f] = (window * p['kernel'][..., f]).sum() + p['bias'][f]
     np.testing.assert_allclose(module.apply(params, x), expected, atol=1e-5)
+
+
+def test_weights_of_another_shape(random_parameters):
+    params = random_parameters(LayerNorm(), draw(2, 16))
+    with pytest.raises(UserError, match=r'scale: the weights given have shape \[16\], .* need \[8\]'):
+        LayerNorm().apply(params, draw(2, 8))
