@@ -103,15 +103,9 @@ class Eval(Trusting):
     ] = ''
 
     def run(self, rest: list[str]) -> dict[str, Any]:
-        from mmjax.config import load_file
-        from mmjax.experiment import Experiment
         from mmjax.train.run import evaluate
 
-        evals = None
-        if self.by:
-            path, _, function = self.by.partition(':')
-            evals = load_file(path, kind=Experiment, function=function or 'experiment').evals
-        return evaluate(_checked(self.directory), evals=evals, overrides=rest, trust=self.trust)
+        return evaluate(_checked(self.directory), by=self.by, overrides=rest, trust=self.trust)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

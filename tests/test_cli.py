@@ -102,13 +102,7 @@ def test_json_goes_to_a_file_or_alone_to_stdout(calls, capsys):
 
 def test_eval_passes_overrides_and_trust_on(calls, run):
     assert main(['eval', run, '--batch-size', '8', '--trust', 'mine', '--trust', 'yours']) == 0
-    assert calls == [((run,), {'evals': None, 'overrides': ['--batch-size', '8'], 'trust': ('mine', 'yours')})]
-
-
-def test_eval_by_another_config(calls, run):
-    assert main(['eval', run, '--by', CONFIG]) == 0
-    assert calls[0][1]['evals'] == config.load_file(CONFIG, kind=Experiment).evals
-    assert main(['eval', run, '--by', f'{CONFIG}:experimen']) == 2
+    assert calls == [((run,), {'by': '', 'overrides': ['--batch-size', '8'], 'trust': ('mine', 'yours')})]
 
 
 def test_predict_takes_an_input_for_any_modality(calls, run, capsys):

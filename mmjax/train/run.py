@@ -16,7 +16,7 @@ from mmjax import config
 from mmjax.data import open_data, train_batches
 from mmjax.errors import UserError
 from mmjax.evals.base import Columns
-from mmjax.experiment import Evaluation, Experiment
+from mmjax.experiment import Experiment
 from mmjax.sharding import check_batch
 from mmjax.train.checkpoint import Checkpoints
 from mmjax.train.directory import claimed, load_experiment
@@ -125,20 +125,16 @@ def read_results(run: Path) -> dict[str, float]:
     return {name: float(value) for name, value in read_json(run / 'results.json').items()}
 
 
-def evaluate(
-    run: str,
-    *,
-    evals: dict[str, Evaluation] | None = None,
-    overrides: Sequence[str] = (),
-    trust: Sequence[str] = (),
-) -> dict[str, float]:
-    """Scores the newest checkpoint of a run on the splits of its config, or on those of `evals`. Writes nothing.
+def evaluate(run: str, *, by: str = '', overrides: Sequence[str] = (), trust: Sequence[str] = ()) -> dict[str, float]:
+    """Scores the newest checkpoint of a run on the splits of its config, changed by `overrides`. Writes nothing.
 
-    overrides: changes to its config.
+    by: CONFIG[:FUNCTION], whose evaluations take the place of its own.
     """
     experiment = load_experiment(run, trust=trust)
-    if evals is not None:
-        experiment = dataclasses.replace(experiment, evals=evals)
+    if by:
+        path, _, function = by.partition(':')
+        other = config.load_file(path, kind=Experiment, function=function or 'experiment')
+        experiment = dataclasses.replace(experiment, evals=other.evals)
     experiment = config.override(experiment, list(overrides), prog=f'mmjax eval {run}')
     experiment.check()
     mesh = experiment.mesh.build()

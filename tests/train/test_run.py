@@ -156,6 +156,21 @@ def test_eval_repeats_the_results(finished):
     assert evaluate(str(run), overrides=['--batch-size', '8'], trust=TRUST) == pytest.approx(results, rel=1e-5)
 
 
+def test_eval_by_the_evaluations_of_another_config(finished, tmp_path):
+    run, results = finished
+    lines = (
+        'import dataclasses',
+        'from tests.train import toy',
+        'def others():',
+        "    return dataclasses.replace(toy.experiment(), evals={'again': toy.experiment().evals['test']})",
+    )
+    (tmp_path / 'other_toy.py').write_text('\n'.join(lines))
+    scores = evaluate(str(run), by=f'{tmp_path}/other_toy.py:others', trust=TRUST)
+    assert scores == pytest.approx({name.replace('test/', 'again/'): value for name, value in results.items()})
+    with pytest.raises(UserError, match='defines no function `other`'):
+        evaluate(str(run), by=f'{tmp_path}/other_toy.py:other', trust=TRUST)
+
+
 def test_predict_gives_the_evaluated_probabilities(finished, tmp_path):
     import PIL.Image
 
