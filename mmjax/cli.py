@@ -97,10 +97,7 @@ class Eval(Trusting):
     takes_overrides: ClassVar[bool] = True
 
     directory: Run
-    by: Annotated[
-        str,
-        tyro.conf.arg(metavar='CONFIG[:FUNCTION]', help='score it by the evaluations of this config, not by its own'),
-    ] = ''
+    by: Annotated[str, tyro.conf.arg(metavar='CONFIG[:FUNCTION]', help='score by the evaluations of this config')] = ''
 
     def run(self, rest: list[str]) -> dict[str, Any]:
         from mmjax.train.run import evaluate
