@@ -29,6 +29,8 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
+from mmjax.errors import UserError
+
 PAD_ID = 0
 
 Batch = Mapping[str, Array]
@@ -110,7 +112,14 @@ def _restarted(causal: Int[Array, 'b n'], segments: Int[Array, 'b n']) -> Int[Ar
 
 
 def concatenate(tokens: Mapping[str, Tokens]) -> Tokens:
-    """Joins tokens of several modalities along the length, in the dict's order."""
+    """Joins tokens of several modalities along the length, in the dict's order.
+
+    Raises:
+        UserError: where their widths differ.
+    """
+    widths = {name: part.values.shape[-1] for name, part in tokens.items()}
+    if len(set(widths.values())) > 1:
+        raise UserError(f'tokens of different widths, {widths}, cannot be read as one; set `width` to one value')
     return jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), *tokens.values())
 
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mmjax.errors import UserError
 from mmjax.types import Fused, Tokens, concatenate, masked_mean, split
 
 
@@ -48,3 +49,8 @@ def test_decoders_read_shared_tokens_where_there_are_some():
     a, b = tokens([2]), tokens([1])
     assert Fused({'a': a}).readable() == {'a': a}
     assert Fused({'a': a}, shared=b).readable() == {'shared': b}
+
+
+def test_tokens_of_different_widths_are_not_joined():
+    with pytest.raises(UserError, match='different widths'):
+        concatenate({'a': tokens([1]), 'b': Tokens.of(jnp.zeros((1, 2, 5)), jnp.ones((1, 2), bool))})

@@ -1,4 +1,4 @@
-"""Logits over classes, by five read-outs. Logits are float32 whatever the compute dtype."""
+"""Logits over classes, by six read-outs. Logits are float32 whatever the compute dtype."""
 
 from collections.abc import Mapping
 from dataclasses import field
@@ -16,6 +16,7 @@ from mmjax.nn.attention import Attention
 from mmjax.nn.dense import Dense
 from mmjax.nn.norm import LayerNorm, Norm
 from mmjax.nn.parameter import parameter
+from mmjax.nn.pool import Pool, TanhPool
 from mmjax.types import Fused, Tokens, concatenate, masked_mean
 
 
@@ -53,6 +54,18 @@ class ClassToken(Classifier):
             raise UserError(f'class_token: reads one stream, got {self.streams}')
         tokens = self._normed(self.read(fused)[self.streams[0]])
         return self._logits(jnp.where(tokens.mask[:, :1], tokens.values[:, 0], 0))
+
+
+class Pooled(Classifier):
+    """Linear on what a pool makes of all tokens that are read: BERT's classifier with `TanhPool`, SigLIP's with
+    `ProbePool`.
+    """
+
+    pool: Pool = field(default_factory=TanhPool)
+
+    @nn.compact
+    def __call__(self, encoded: Mapping[str, Tokens], fused: Fused, *, train: bool) -> Float[Array, 'b c']:
+        return self._logits(self.pool.copy(name='pooled')(self._normed(concatenate(self.read(fused)))))
 
 
 class AttentionPool(Classifier):

@@ -14,27 +14,44 @@ from mmjax.errors import UserError
 from mmjax.nn.dense import Dense
 from mmjax.nn.norm import LayerNorm, Norm
 from mmjax.nn.parameter import parameter
-from mmjax.types import Fused, Tokens, masked_mean
+from mmjax.nn.pool import MeanPool, Pool
+from mmjax.types import Fused, Tokens
 
 
-class Embedded(Decoder):
-    """A linear map of the mean of the tokens that one stream's encoder gives, divided by its length.
+class PooledVector(Decoder):
+    """The pooled tokens of one stream's encoder, divided by their length. SigLIP's image tower, with `ProbePool`.
 
     It reads no fusion: the vector of an example depends on that modality alone, so that a gallery of them can be kept.
     Where there is no token it is zero, which the losses take for absent; with an encoder that puts a token in the place
-    of an absent modality (`Imputed`) it never is. width: of the vector.
+    of an absent modality (`Imputed`) it never is. norm: of the tokens before they are pooled.
     """
 
-    width: int = 128
     norm: Norm = field(default_factory=LayerNorm)
+    pool: Pool = field(default_factory=MeanPool, metadata={'old': MeanPool()})
 
     @nn.compact
     def __call__(self, encoded: Mapping[str, Tokens], fused: Fused, *, train: bool) -> Float[Array, 'b d']:
-        tokens = self.own(encoded, asker='embedded')
-        pooled = masked_mean(tokens.replace(values=self.norm.copy(name='norm_tokens')(tokens.values)))
-        x = Dense((self.width,), ('embed', 'classes'), bias=False, name='project')(pooled).astype(jnp.float32)
+        tokens = self.own(encoded, asker=type(self).__name__)
+        pooled = self.pool.copy(name='pooled')(tokens.replace(values=self.norm.copy(name='norm_tokens')(tokens.values)))
+        x = self._mapped(pooled).astype(jnp.float32)
         length = jnp.sqrt(jnp.maximum((x**2).sum(axis=-1, keepdims=True), 1e-12))
         return jnp.where(tokens.present[:, None], x / length, 0)
+
+    def _mapped(self, pooled: Float[Array, 'b d']) -> Float[Array, 'b d2']:
+        """What is done to the vector before its length is. Called inside the compact method."""
+        return pooled
+
+
+class Embedded(PooledVector):
+    """The same after a linear map, so that towers of different widths meet. CLIP, with `FirstPool` and `LastPool`.
+
+    width: of the vector.
+    """
+
+    width: int = 128
+
+    def _mapped(self, pooled: Float[Array, 'b d']) -> Float[Array, 'b d2']:
+        return Dense((self.width,), ('embed', 'classes'), bias=False, name='project')(pooled)
 
 
 class Temperature(Decoder):

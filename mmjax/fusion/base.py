@@ -26,6 +26,7 @@ class Fusion(nn.Module):
 
     abstract: ClassVar[bool] = True  # of a class that says so itself, not of those derived from it: no part of its own
     modalities: ClassVar[int | None] = None  # how many the design admits; None: any number
+    one_width: ClassVar[bool] = True  # whether tokens of all modalities meet, so that they must be equally wide
 
     entry_norm: Norm = field(default_factory=LayerNorm)
 
@@ -44,7 +45,7 @@ class Fusion(nn.Module):
         """The modalities in the order of their names, each normalised by parameters of its own.
 
         Raises:
-            UserError: where there is none, not as many as the design admits, or their widths differ.
+            UserError: where there is none, not as many as the design admits, or their widths differ and must not.
         """
         if not mods:
             raise UserError('fusion: the model has no encoder; give it at least one')
@@ -52,7 +53,7 @@ class Fusion(nn.Module):
             what, names = type(self).__name__, ', '.join(sorted(mods))
             raise UserError(f'fusion: {what} admits {self.modalities} modalities, the model has {len(mods)} ({names})')
         widths = {name: x.values.shape[-1] for name, x in mods.items()}
-        if len(set(widths.values())) > 1:
+        if self.one_width and len(set(widths.values())) > 1:
             raise UserError(
                 f'fusion: the encoders give tokens of different widths, {widths}; set their `width` to one value'
             )

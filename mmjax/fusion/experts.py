@@ -5,9 +5,10 @@ from collections.abc import Mapping
 import flax.linen as nn
 import jax.numpy as jnp
 
+from mmjax.errors import UserError
 from mmjax.fusion.base import Layered, join
 from mmjax.nn.attention import attend, attention_mask, merge, project
-from mmjax.nn.block import Block, residual
+from mmjax.nn.block import Block, PostNormBlock, residual
 from mmjax.types import Fused, Tokens, split
 
 
@@ -20,6 +21,8 @@ class Experts(Layered):
 
     @nn.compact
     def __call__(self, mods: Mapping[str, Tokens], *, train: bool) -> Fused:
+        if isinstance(self.block, PostNormBlock):
+            raise UserError('fusion.block: these layers are pre-norm; take a block of that kind, or another design')
         layer, mods = self.layer(), self.enter(mods)
         return Fused(self.repeated(layer, mods, train=train))
 
@@ -54,7 +57,9 @@ class _Untied(nn.Module):
         streams = {}
         for name, x in mods.items():
             stop = start + x.mask.shape[1]
-            y = merge(block.attention, read[:, start:stop], mask[:, start:stop], prefix=f'{name}_')
+            y = merge(
+                block.attention, read[:, start:stop], mask[:, start:stop], width=x.values.shape[-1], prefix=f'{name}_'
+            )
             streams[name] = _feed_forward(block, name, residual(x, y, block.dropout, train=train), train)
             start = stop
         return streams

@@ -1,6 +1,7 @@
 """Late fusion: a tower per modality; only the decoder brings them together."""
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import flax.linen as nn
 
@@ -28,8 +29,11 @@ class Towers(nn.Module):
 class Late(Layered):
     """Y_m = tower_m(Z_m): nothing crosses. With the decoder `logit_sum` the whole model is additive in its modalities.
 
-    MBT's late fusion (Nagrani et al. 2021, section 3.2, L_f = L).
+    MBT's late fusion (Nagrani et al. 2021, section 3.2, L_f = L). Its modalities need not be equally wide, as those of
+    CLIP are not.
     """
+
+    one_width: ClassVar[bool] = False
 
     @nn.compact
     def __call__(self, mods: Mapping[str, Tokens], *, train: bool) -> Fused:

@@ -1,16 +1,17 @@
 """Attention between tokens: the only place that builds masks, and one seam over the kernel that computes it."""
 
 from collections.abc import Sequence
+from dataclasses import field
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from einops import rearrange
-from jaxtyping import Array, Bool, Float
+from einops import rearrange, repeat
+from jaxtyping import Array, Bool, Float, Int
 
 from mmjax.errors import UserError
 from mmjax.nn.dense import Dense
-from mmjax.nn.positions import rotate
+from mmjax.nn.positions import Halves, Rotation
 from mmjax.sharding import constrain
 from mmjax.types import Tokens
 
@@ -25,15 +26,16 @@ def attention_mask(query: Tokens, key: Tokens) -> Bool[Array, 'b n m']:
 
 def attend(
     q: Float[Array, 'b n h k'],
-    k: Float[Array, 'b m h k'],
-    v: Float[Array, 'b m h k'],
+    k: Float[Array, 'b m g k'],
+    v: Float[Array, 'b m g k'],
     mask: Bool[Array, 'b n m'],
     *,
     tap: nn.Module | None = None,
 ) -> Float[Array, 'b n h k']:
     """softmax(q k^T / sqrt(width)) v over the keys that the mask allows; zeros where it allows none.
 
-    The library's function alone returns the uniform average there. tap: the module that calls. Where its collection
+    The library's function alone returns the uniform average there. With fewer heads of keys than of queries, g < h,
+    each is read by h / g heads in a row. tap: the module that calls. Where its collection
     `intermediates` is mutable, it keeps the probabilities [b h n m], to which its `perturbations` are added.
     """
     if tap is not None and tap.is_mutable_collection('intermediates'):
@@ -44,11 +46,12 @@ def attend(
 
 def _attend_in_the_open(
     q: Float[Array, 'b n h k'],
-    k: Float[Array, 'b m h k'],
-    v: Float[Array, 'b m h k'],
+    k: Float[Array, 'b m g k'],
+    v: Float[Array, 'b m g k'],
     mask: Bool[Array, 'b n m'],
     tap: nn.Module,
 ) -> Float[Array, 'b n h k']:
+    k, v = (repeat(x, 'b m g k -> b m (g r) k', r=q.shape[2] // x.shape[2]) for x in (k, v))
     scores = jnp.einsum('bnhk,bmhk->bhnm', q, k, preferred_element_type=jnp.float32) / q.shape[-1] ** 0.5
     allowed = rearrange(mask, 'b n m -> b 1 n m')
     scores = jnp.where(allowed, scores, jnp.finfo(jnp.float32).min)
@@ -76,36 +79,72 @@ class Attention(nn.Module):
         (q,) = project(self, query, ('query',))
         k, v = project(self, key, ('key', 'value'))
         mask = attention_mask(query, key)
-        return merge(self, attend(q, k, v, mask, tap=self), mask)
+        return merge(self, attend(q, k, v, mask, tap=self), mask, width=query.values.shape[-1])
+
+    def heads_of(self, kind: str, width: int) -> tuple[int, int]:
+        """How many heads the queries, keys or values of tokens of `width` numbers have, and the width of each.
+
+        Raises:
+            UserError: where the width does not divide by the heads.
+        """
+        if width % self.heads:
+            raise UserError(f'attention: width {width} does not divide by {self.heads} heads')
+        return self.heads, width // self.heads
+
+    def turn(self, x: Float[Array, 'b n h k'], positions: Int[Array, 'b n']) -> Float[Array, 'b n h k']:
+        """Queries or keys, turned by where they stand."""
+        return Halves()(x, positions) if self.rotary else x
+
+
+class GroupedAttention(Attention):
+    """Attention whose keys and values have fewer heads than its queries (Ainslie et al. 2023, figure 2).
+
+    key_heads: of keys and of values; each serves heads / key_heads heads of queries. 1: multi-query (Shazeer 2019).
+    head_dim: width of a head, where it is not that of the tokens / heads, as in Gemma. rotation: how `rotary` turns.
+
+    Raises:
+        UserError: where the heads do not divide by the key heads, or a size is below 1.
+    """
+
+    key_heads: int = 1
+    head_dim: int | None = None
+    rotation: Rotation = field(default_factory=Halves)
+
+    def heads_of(self, kind: str, width: int) -> tuple[int, int]:
+        if self.key_heads < 1 or self.heads % self.key_heads:
+            raise UserError(f'attention.key_heads: {self.heads} heads do not divide by {self.key_heads} of keys')
+        if self.head_dim is not None and self.head_dim < 1:
+            raise UserError(f'attention.head_dim: {self.head_dim} is below 1')
+        head_dim = super().heads_of(kind, width)[1] if self.head_dim is None else self.head_dim
+        return self.heads if kind == 'query' else self.key_heads, head_dim
+
+    def turn(self, x: Float[Array, 'b n h k'], positions: Int[Array, 'b n']) -> Float[Array, 'b n h k']:
+        return self.rotation(x, positions) if self.rotary else x
 
 
 def project(template: Attention, x: Tokens, kinds: Sequence[str], *, prefix: str = '') -> list[Float[Array, 'b n h k']]:
-    """Queries, keys or values of tokens, as the template's fields say; inside the compact method that owns the weights.
+    """Queries, keys or values of tokens, as the template says; inside the compact method that owns the weights.
 
     kinds: of 'query', 'key', 'value'. prefix: of the names of the weights.
-
-    Raises:
-        UserError: where the width does not divide by the heads.
     """
-    width = x.values.shape[-1]
-    if width % template.heads:
-        raise UserError(f'attention: width {width} does not divide by {template.heads} heads')
-    shape, axes, projected = (template.heads, width // template.heads), ('embed', 'heads', 'head_dim'), []
+    projected = []
     for kind in kinds:
-        y = Dense(shape, axes, template.bias, name=f'{prefix}{kind}')(x.values)
+        shape = template.heads_of(kind, x.values.shape[-1])
+        # One head of keys that all queries read is on every device, however many the heads of queries are spread over.
+        heads = 'heads' if kind == 'query' or shape[0] > 1 else None
+        y = Dense(shape, ('embed', heads, 'head_dim'), template.bias, name=f'{prefix}{kind}')(x.values)
         if template.normalize and kind != 'value':
             y = _unit_rms(y)
-        if template.rotary and kind != 'value':
-            y = rotate(y, x.positions)
-        projected.append(constrain(y, 'batch', 'length', 'heads', 'head_dim'))
+        if kind != 'value':
+            y = template.turn(y, x.positions)
+        projected.append(constrain(y, 'batch', 'length', heads, 'head_dim'))
     return projected
 
 
 def merge(
-    template: Attention, y: Float[Array, 'b n h k'], mask: Bool[Array, 'b n m'], *, prefix: str = ''
+    template: Attention, y: Float[Array, 'b n h k'], mask: Bool[Array, 'b n m'], *, width: int, prefix: str = ''
 ) -> Float[Array, 'b n d']:
-    """The heads' results as one vector a query; zeros for a query that may read no key."""
-    width = y.shape[-2] * y.shape[-1]
+    """The heads' results as one vector of `width` a query; zeros for a query that may read no key."""
     y = Dense((width,), ('heads', 'head_dim', 'embed'), template.bias, name=f'{prefix}out')(y)
     # The bias too: to a query whose keys are all absent, attention is as if it were not there.
     return jnp.where(mask.any(axis=-1)[:, :, None], y, 0)

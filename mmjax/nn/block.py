@@ -44,6 +44,21 @@ class Block(nn.Module):
         return residual(x, y, self.dropout, train=train)
 
 
+class PostNormBlock(Block):
+    """The block as it was first: x = norm(x + attention(x)); x = norm(x + mlp(x)). Vaswani et al. 2017, section 3.1.
+
+    BERT (Devlin et al. 2019) is made of it. Deep ones train only with a warm-up (Xiong et al. 2020).
+    """
+
+    @nn.compact
+    def __call__(self, x: Tokens, *, train: bool, context: Tokens | None = None) -> Tokens:
+        y = self.attention.copy(name='attend')(x, x if context is None else context)
+        x = residual(x, y, self.dropout, train=train)
+        x = x.replace(values=self.norm.copy(name='norm_attention')(x.values))
+        x = residual(x, self.mlp.copy(name='feed_forward')(x.values), self.dropout, train=train)
+        return x.replace(values=self.norm.copy(name='norm_mlp')(x.values))
+
+
 def residual(x: Tokens, y: Float[Array, 'b n d'], rate: float, *, train: bool) -> Tokens:
     """x + dropout(y), sharded as activations are, inside a compact method."""
     return x.replace(values=constrain(x.values + drop(y, rate, train=train), 'batch', 'length', 'embed'))

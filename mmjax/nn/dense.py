@@ -13,6 +13,7 @@ from mmjax.nn.parameter import parameter
 ACTIVATIONS = {
     'gelu': jax.nn.gelu,  # tanh approximation (Hendrycks & Gimpel 2016, section 2)
     'gelu_exact': lambda x: jax.nn.gelu(x, approximate=False),
+    'quick_gelu': lambda x: x * jax.nn.sigmoid(1.702 * x),  # the sigmoid approximation of the same section; CLIP
     'relu': jax.nn.relu,
     'silu': jax.nn.silu,
     'tanh': jnp.tanh,
@@ -29,13 +30,13 @@ def activation(name: str):
 class Dense(nn.Module):
     """y = x W + b over the last axis (or axes).
 
-    shape: sizes of the output axes; axes: logical names, first of the input axis (or axes), then of the output ones.
-    W ~ N(0, 1 / fan_in), truncated; b = 0. The result has the dtype of W: the compute dtype is that of the parameters
+    shape: sizes of the output axes; axes: logical names, first of the input axis (or axes), then of the output
+    ones; None: not cut. W ~ N(0, 1 / fan_in), truncated; b = 0. The result has the dtype of W: the compute dtype is that of the parameters
     which the train step passes in.
     """
 
     shape: Sequence[int]
-    axes: Sequence[str]
+    axes: Sequence[str | None]
     bias: bool = True
 
     @nn.compact

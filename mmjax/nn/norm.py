@@ -50,3 +50,14 @@ class RMSNorm(Norm):
         y = x.astype(jnp.float32)
         y = y * jax.lax.rsqrt(jnp.square(y).mean(axis=-1, keepdims=True) + self.epsilon)
         return y.astype(x.dtype) * scale.astype(x.dtype)
+
+
+class OnePlusRMSNorm(Norm):
+    """RMSNorm whose scale is 1 + s, with s from 0: Gemma (Gemma Team 2024). The product too is taken in float32."""
+
+    @nn.compact
+    def __call__(self, x: Float[Array, '... d']) -> Float[Array, '... d']:
+        excess = _vector(self, 'excess', nn.initializers.zeros, x.shape[-1])
+        y = x.astype(jnp.float32)
+        y = y * jax.lax.rsqrt(jnp.square(y).mean(axis=-1, keepdims=True) + self.epsilon)
+        return (y * (1 + excess.astype(jnp.float32))).astype(x.dtype)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -110,3 +110,32 @@ def rotate(
     cos, sin = jnp.cos(angles).astype(x.dtype), jnp.sin(angles).astype(x.dtype)
     real, imaginary = x[..., :half], x[..., half:]
     return jnp.concatenate([real * cos - imaginary * sin, imaginary * cos + real * sin], axis=-1)
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """Base of the rotary forms; an attention holds one as a template. base: of the geometric frequencies."""
+
+    base: float = 10_000.0
+
+    def __call__(self, x: Float[Array, 'b n h k'], positions: Int[Array, 'b n']) -> Float[Array, 'b n h k']:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Halves(Rotation):
+    """Number i of a head is turned with number i + width / 2: GPT-NeoX, Llama, Gemma as transformers keeps them."""
+
+    def __call__(self, x: Float[Array, 'b n h k'], positions: Int[Array, 'b n']) -> Float[Array, 'b n h k']:
+        return rotate(x, positions, base=self.base)
+
+
+@dataclass(frozen=True)
+class Interleaved(Rotation):
+    """Number 2i of a head is turned with number 2i + 1: RoFormer (Su et al. 2021, eq. 34), GPT-J, Llama as released."""
+
+    def __call__(self, x: Float[Array, 'b n h k'], positions: Int[Array, 'b n']) -> Float[Array, 'b n h k']:
+        if x.shape[-1] % 2:
+            return rotate(x, positions)  # which says what is wrong
+        y = rotate(rearrange(x, 'b n h (k two) -> b n h (two k)', two=2), positions, base=self.base)
+        return rearrange(y, 'b n h (two k) -> b n h (k two)', two=2)

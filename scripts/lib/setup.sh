@@ -213,3 +213,38 @@ use_python() {
       "Install one (Debian, Ubuntu: apt install python3 python3-venv; macOS: brew install python) and put it on PATH."
   PYTHON=$VENV/bin/python
 }
+
+has_side() { # VENV PACKAGES
+  [[ -f $1/mmjax.stamp && $(<"$1/mmjax.stamp") == "$2" ]]
+}
+
+build_side() { # WHAT VENV PACKAGE...
+  local what=$1 venv=$2
+  shift 2
+  say "installing $what into $venv with Python $FOUND_VERSION; it takes a minute or two, once"
+  { rm -rf "$venv" && mkdir -p "$venv"; } || die "cannot write $venv." 'Make it writable.'
+  LOG=$venv/mmjax.log
+  step 'making the environment' "$FOUND_PYTHON" -I -m venv "$venv"
+  step "installing $what" "$venv/bin/python" -I -m pip install --no-input --disable-pip-version-check "$@"
+  printf '%s' "$*" >"$venv/mmjax.stamp"
+}
+
+# Sets SIDE_PYTHON: of an environment beside ours, for a program that cannot share ours; made where it is missing or its
+# packages are others.
+use_side_venv() { # WHAT VENV LOWEST HIGHEST PACKAGE...
+  local what=$1 venv=$2 lowest=$3 highest=$4
+  shift 4
+  SIDE_PYTHON=$venv/bin/python
+  if has_side "$venv" "$*"; then return; fi
+  find_python "$lowest" "$highest" "$venv" ||
+    die "$what needs a Python from 3.$lowest to 3.$highest; PATH has ${SEEN:-none at all}." \
+      'Install one and put it on PATH.'
+  trap stop_step EXIT
+  trap 'exit 130' INT
+  trap 'exit 143' TERM HUP
+  mutex_acquire "$venv.lock"
+  # While this process waited, another may have done the work.
+  has_side "$venv" "$*" || build_side "$what" "$venv" "$@"
+  mutex_release
+  trap - EXIT INT TERM HUP
+}

@@ -7,11 +7,12 @@ import pytest
 
 from mmjax.encoders.image import ConvEncoder, PatchEncoder, to_float
 from mmjax.encoders.learned import LearnedTokens
-from mmjax.encoders.text import RecurrentEncoder, TokenEncoder
+from mmjax.encoders.text import CausalTokenEncoder, PairEncoder, RecurrentEncoder, TokenEncoder
 from mmjax.encoders.vectors import VectorEncoder
 from mmjax.errors import UserError
 from mmjax.nn.attention import Attention
 from mmjax.nn.block import Block
+from mmjax.nn.entry import Classed
 from mmjax.nn.positions import NoPositions, SinCos
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
@@ -131,3 +132,34 @@ def test_learned_tokens_are_the_same_for_all_and_always_there(random_parameters)
 def test_image_that_is_not_made_of_patches(batch):
     with pytest.raises(UserError, match='8x8 pixels is not made of patches of 3'):
         PatchEncoder(patch=3).init(jax.random.key(0), batch['image'], ALL, train=False)
+
+
+def test_in_a_causal_encoder_later_ids_change_nothing(random_parameters, batch):
+    encoder = CausalTokenEncoder(vocabulary=11, width=16, depth=1, block=BLOCK)
+    params = random_parameters(encoder, batch['text'], ALL, train=False)
+    tokens = encoder.apply(params, batch['text'], ALL, train=False)
+    changed = encoder.apply(params, batch['text'].at[:, 3:].set(7), ALL, train=False)
+    assert tokens.causal.all()
+    prefix = jnp.zeros_like(tokens.causal)
+    assert not encoder.apply(params, batch['text'], ALL, train=False, causal=prefix).causal.any()
+    np.testing.assert_array_equal(changed.values[:, :3], tokens.values[:, :3])
+    assert (changed.values[0, 3:] != tokens.values[0, 3:]).any()
+
+
+def test_each_text_of_a_pair_has_a_vector_of_its_own(random_parameters):
+    """The last row is packed: two examples, each with a first and a second text."""
+    ids = jnp.asarray([[5, 3, 5, 5, 5, 5], [5, 5, 3, 3, 5, 0], [5, 3, 5, 5, 3, 5]])
+    positions = jnp.asarray([[0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 5], [0, 1, 2, 0, 1, 2]])
+    encoder = PairEncoder(vocabulary=11, width=16, depth=0, positions=NoPositions(), separator=3)
+    params = random_parameters(encoder, ids, ALL[:3], train=False)
+    expected = np.array([[0, 0, 1, 1, 1, 1], [0, 0, 0, 1, 1, 1], [0, 0, 1, 0, 0, 1]])
+    for marks, rows in (({}, slice(2)), ({'positions': positions}, slice(3))):
+        found = encoder.apply(params, ids, ALL[:3], train=False, **marks).values
+        added = found - params['params']['embed']['embedding'][ids]
+        np.testing.assert_allclose(added[rows], params['params']['types'][expected][rows], atol=1e-6)
+
+
+def test_a_class_token_of_ids_is_told(batch):
+    encoder = TokenEncoder(vocabulary=11, width=16, depth=0, positions=Classed())
+    with pytest.raises(UserError, match='of 5 ids its positions make 6 tokens'):
+        encoder.init(jax.random.key(0), batch['text'], ALL, train=False)

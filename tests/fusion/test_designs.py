@@ -16,11 +16,14 @@ from mmjax.fusion.film import Film
 from mmjax.fusion.gated import GatedCrossAttention
 from mmjax.fusion.graph import Graph
 from mmjax.fusion.grid import Grid
+from mmjax.fusion.late import Late
 from mmjax.fusion.low_rank import LowRank
 from mmjax.fusion.mid import Mid
 from mmjax.fusion.relation import Relation
 from mmjax.fusion.resampler import Resampler
 from mmjax.fusion.weighted import GatedUnit, WeightedSum
+from mmjax.nn.attention import GroupedAttention
+from mmjax.nn.block import Block, PostNormBlock
 from mmjax.nn.norm import NoNorm
 from mmjax.types import Tokens, masked_mean
 from tests.fusion.designs import LENGTHS, PAIR, TRIPLE, WIDTH, build, compiled_forward, make_tokens
@@ -242,3 +245,26 @@ def test_empty_rows_stay_finite(case):
         fused = apply(module, params, {name: x.replace(mask=jnp.zeros_like(x.mask)) for name, x in mods.items()})
         assert np.isfinite(fused.shared.values).all() and not fused.shared.mask.any()
         assert isinstance(fused.shared, Tokens)
+
+
+@pytest.mark.parametrize('design', [Early, Experts, Coattention], ids=lambda cls: cls.__name__)
+def test_heads_of_a_width_of_their_own(design, random_parameters):
+    """The attention of the block is a template of which designs take the parts."""
+    module, mods = build(design, block=Block(attention=GroupedAttention(heads=2, head_dim=6))), make_tokens(PAIR)
+    fused = apply(module, random_parameters(module, mods, train=False), mods)
+    assert all(x.values.shape == mods[name].values.shape for name, x in fused.streams.items())
+
+
+@pytest.mark.parametrize('design', [Experts, Multiway], ids=lambda cls: cls.__name__)
+def test_layers_that_are_pre_norm_take_no_other_block(design):
+    with pytest.raises(UserError, match='these layers are pre-norm'):
+        build(design, block=PostNormBlock()).init(jax.random.key(0), make_tokens(PAIR), train=False)
+
+
+def test_late_fusion_takes_modalities_of_different_widths():
+    mods = make_tokens(PAIR)
+    mods['text'] = mods['text'].replace(values=mods['text'].values[..., :8])
+    shapes = jax.eval_shape(lambda: build(Late).init_with_output(jax.random.key(0), mods, train=False))[0].streams
+    assert {name: x.values.shape[-1] for name, x in shapes.items()} == {'image': WIDTH, 'text': 8}
+    with pytest.raises(UserError, match='different widths'):
+        build(Early).init(jax.random.key(0), mods, train=False)

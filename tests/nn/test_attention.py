@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmjax.errors import UserError
-from mmjax.nn.attention import Attention, attend, attention_mask
+from mmjax.nn.attention import Attention, GroupedAttention, attend, attention_mask
+from mmjax.sharding import MeshShape
 from mmjax.types import Tokens
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
@@ -136,3 +137,50 @@ def test_normalised_queries_and_keys_ignore_scale(random_parameters):
 def test_width_that_does_not_divide_by_heads():
     with pytest.raises(UserError, match='width 8 does not divide by 3 heads'):
         Attention(heads=3).init(jax.random.key(0), tokens(), tokens())
+
+
+def test_grouped_queries_read_the_head_of_their_group(random_parameters):
+    """Each head of keys written out for the queries that share it, in the order of transformers."""
+    x, module = tokens(mask=[[1, 1, 1, 1, 0], [1, 1, 1, 1, 1]]), GroupedAttention(heads=4, key_heads=2, rotary=True)
+    params = random_parameters(module, x, x)
+    assert params['params']['key']['kernel'].shape == (8, 2, 2)
+    spread = jax.tree.map(lambda leaf: leaf, params)
+    for kind in ('key', 'value'):
+        spread['params'][kind] = {
+            'kernel': jnp.repeat(params['params'][kind]['kernel'], 2, axis=1),
+            'bias': jnp.repeat(params['params'][kind]['bias'], 2, axis=0),
+        }
+
+    @jax.jit
+    def run(params, spread):
+        observed, _ = module.apply(params, x, x, mutable=['intermediates'])
+        return module.apply(params, x, x), observed, Attention(heads=4, rotary=True).apply(spread, x, x)
+
+    found, observed, expected = run(params, spread)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(observed, expected, atol=1e-5)
+
+
+def test_width_of_a_head_need_not_be_that_of_the_tokens_by_heads(random_parameters):
+    x, module = tokens(), GroupedAttention(heads=3, key_heads=1, head_dim=10)
+    params = random_parameters(module, x, x)
+    shapes = {name: leaf['kernel'].shape for name, leaf in params['params'].items()}
+    assert shapes == {'query': (8, 3, 10), 'key': (8, 1, 10), 'value': (8, 1, 10), 'out': (3, 10, 8)}
+    assert jax.eval_shape(module.apply, params, x, x).shape == (2, 5, 8)
+
+
+def test_one_head_of_keys_is_whole_on_every_device(random_parameters):
+    module, x = GroupedAttention(heads=4), tokens(batch=8)
+    params, boxed = random_parameters(module, x, x), jax.eval_shape(lambda: module.init(jax.random.key(0), x, x))
+    assert boxed['params']['key']['kernel'].names == ('embed', None, 'head_dim')
+    expected = jax.jit(module.apply)(params, x, x)
+    with jax.set_mesh(MeshShape(data=2, tensor=4).build()):
+        np.testing.assert_allclose(jax.jit(module.apply)(params, x, x), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ('wrong', 'message'), [({'key_heads': 3}, 'divide by 3 of keys'), ({'head_dim': 0}, 'below 1')]
+)
+def test_wrong_groups_are_told(wrong, message):
+    with pytest.raises(UserError, match=message):
+        GroupedAttention(heads=4, **wrong).init(jax.random.key(0), tokens(), tokens())

@@ -8,7 +8,7 @@ from scipy.special import softmax
 
 from mmjax.errors import UserError
 from mmjax.nn.attention import Attention
-from mmjax.nn.block import Block, Stack
+from mmjax.nn.block import Block, PostNormBlock, Stack
 from mmjax.nn.mlp import Mlp
 from mmjax.types import Tokens
 
@@ -106,3 +106,20 @@ def test_depth_0_is_the_identity():
     stack = Stack(BLOCK, depth=0)
     assert not stack.init(jax.random.key(0), X, train=False)
     np.testing.assert_array_equal(stack.apply({}, X, train=False).values, X.values)
+
+
+def test_a_post_norm_block_reads_a_context_in_place_of_itself(random_parameters):
+    """Of itself it is that of BERT, which test_foreign.py shows."""
+    block, other = PostNormBlock(attention=Attention(heads=2)), X.replace(values=X.values[:, ::-1])
+    params = random_parameters(block, X, train=False)
+
+    @jax.jit
+    def run(params):
+        contexts = None, X, other
+        return [block.apply(params, X, train=False, context=context).values for context in contexts]
+
+    alone, itself, elsewhere = (np.asarray(y) for y in run(params))
+    np.testing.assert_allclose(itself, alone, atol=1e-5)
+    assert np.abs(itself - elsewhere)[MASK].max() > 0.1
+    norm = params['params']['norm_mlp']
+    assert np.abs((((elsewhere - norm['bias']) / norm['scale']).mean(-1))[MASK]).max() < 1e-4  # the norm is last

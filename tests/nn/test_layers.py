@@ -10,7 +10,7 @@ from mmjax.errors import UserError
 from mmjax.nn.conv import Conv2d
 from mmjax.nn.dense import Dense, activation
 from mmjax.nn.mlp import Mlp, SwiGLU
-from mmjax.nn.norm import LayerNorm, NoNorm, RMSNorm
+from mmjax.nn.norm import LayerNorm, NoNorm, OnePlusRMSNorm, RMSNorm
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
@@ -117,3 +117,17 @@ def test_weights_of_another_shape(random_parameters):
     params = random_parameters(LayerNorm(), draw(2, 16))
     with pytest.raises(UserError, match=r'scale: the weights given have shape \[16\], .* need \[8\]'):
         LayerNorm().apply(params, draw(2, 8))
+
+
+def test_a_scale_of_one_plus_s_starts_as_the_root_mean_square_alone(random_parameters):
+    x = draw(2, 3, 16, around=4)
+    params = random_parameters(OnePlusRMSNorm(), x)
+    y = np.asarray(x, np.float64)
+    unit = y / np.sqrt((y**2).mean(-1, keepdims=True) + 1e-6)
+    np.testing.assert_allclose(OnePlusRMSNorm().apply(params, x), unit * (1 + as_numpy(params)['excess']), atol=1e-5)
+    np.testing.assert_allclose(OnePlusRMSNorm().apply(OnePlusRMSNorm().init(jax.random.key(0), x), x), unit, atol=1e-5)
+
+
+def test_quick_gelu():
+    x = draw(100)
+    np.testing.assert_allclose(activation('quick_gelu')(x), x / (1 + np.exp(-1.702 * np.asarray(x))), atol=1e-6)

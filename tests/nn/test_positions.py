@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmjax.errors import UserError
-from mmjax.nn.positions import Learned, NoPositions, SinCos, rotate, sincos_table
+from mmjax.nn.positions import Halves, Interleaved, Learned, NoPositions, SinCos, rotate, sincos_table
 
 
 @pytest.mark.parametrize('grid', [(5,), (2, 3), (2, 2, 2)])
@@ -59,3 +59,16 @@ def test_rotation_is_that_of_complex_numbers():
     z = (x[..., :3] + 1j * x[..., 3:]) * np.exp(1j * positions[..., None, None] * 10_000.0 ** (-np.arange(3) / 3))
     found = jax.jit(rotate)(jnp.asarray(x, jnp.float32), jnp.asarray(positions))
     np.testing.assert_allclose(found, np.concatenate([z.real, z.imag], axis=-1), atol=1e-5)
+
+
+@pytest.mark.parametrize('form', [Halves, Interleaved])
+def test_forms_differ_in_which_numbers_are_a_pair(form):
+    x = np.random.default_rng(0).standard_normal((1, 4, 2, 6))
+    positions = np.array([[0, 1, 5, 9]])
+    real, imaginary = (x[..., :3], x[..., 3:]) if form is Halves else (x[..., ::2], x[..., 1::2])
+    z = (real + 1j * imaginary) * np.exp(1j * positions[..., None, None] * 500.0 ** (-np.arange(3) / 3))
+    expected = np.concatenate([z.real, z.imag], -1) if form is Halves else np.stack([z.real, z.imag], -1)
+    found = form(base=500.0)(jnp.asarray(x, jnp.float32), jnp.asarray(positions))
+    np.testing.assert_allclose(found, expected.reshape(x.shape), atol=1e-5)
+    with pytest.raises(UserError, match='head of 5 is odd'):
+        form()(jnp.zeros((1, 4, 2, 5)), jnp.asarray(positions))
