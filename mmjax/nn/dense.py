@@ -30,9 +30,9 @@ def activation(name: str):
 class Dense(nn.Module):
     """y = x W + b over the last axis (or axes).
 
-    shape: sizes of the output axes; axes: logical names, first of the input axis (or axes), then of the output
-    ones; None: not cut. W ~ N(0, 1 / fan_in), truncated; b = 0. The result has the dtype of W: the compute dtype is that of the parameters
-    which the train step passes in.
+    shape: sizes of the output axes; axes: logical names, first of the input axis (or axes), then of the output ones;
+    None: not cut. W ~ N(0, 1 / fan_in), truncated; b = 0. The result has the dtype of W: the compute dtype is that of
+    the parameters which the train step passes in.
     """
 
     shape: Sequence[int]
