@@ -63,8 +63,8 @@ def packed():
 @pytest.mark.usefixtures('quick_compile')
 def test_a_packed_row_gives_what_its_examples_give_alone(random_parameters):
     params = random_parameters(MODEL, alone())
-    apart = np.asarray(MODEL.apply(params, alone())['text'])
-    together = np.asarray(MODEL.apply(params, packed())['text'])[0]
+    apply = jax.jit(MODEL.apply)
+    apart, together = np.asarray(apply(params, alone())['text']), np.asarray(apply(params, packed())['text'])[0]
     start = 0
     for row, words in enumerate(TEXTS):
         np.testing.assert_allclose(together[start : start + len(words)], apart[row, : len(words)], atol=2e-5)
@@ -79,9 +79,10 @@ def test_no_gradient_crosses_between_neighbours(random_parameters):
     def told(image, row):
         return jnp.square(MODEL.apply(params, row | {'image': image})['text'][0, 4:7]).sum()  # of the second example
 
-    assert not jax.grad(told)(row['image'], row).any()  # which has no image
+    gradient = jax.jit(jax.grad(told))
+    assert not gradient(row['image'], row).any()  # which has no image
     present = row | {'image/present': jnp.ones((1, 3), bool)}
-    reached = np.asarray(jax.grad(told)(row['image'], present)).any(axis=(0, 2, 3, 4))
+    reached = np.asarray(gradient(row['image'], present)).any(axis=(0, 2, 3, 4))
     np.testing.assert_array_equal(reached, row['image/segments'][0] == 2)
 
 
