@@ -56,7 +56,7 @@ class TfdsReader(Reader):
         self._texts = {
             key
             for key, feature in features.items()
-            if isinstance(getattr(feature, 'feature', feature), tfds.features.Text)  # alone or in a sequence
+            if _is_text(getattr(feature, 'feature', feature))  # alone or in a sequence
         }
         self._parts = _check_split(source, info.splits)
         _check_files(source, self._parts)
@@ -64,10 +64,11 @@ class TfdsReader(Reader):
         rows = np.unique(np.linspace(0, len(self) - 1, DIGESTED).astype(int)) if len(self) else []
         self.fingerprint = _digest(info.full_name, source.split, len(self), self._read(rows))
         # Only what is asked for is decoded, and images not at all: transforms do that, once per distinct image.
-        wanted = {path.split('/')[0] for path in source.fields.values()}
+        self._steps = {key: _steps(path, info.features) for key, path in source.fields.items()}
+        wanted = {steps[0] for steps in self._steps.values()}
         self._features = tfds.features.FeaturesDict({name: info.features[name] for name in sorted(wanted)})
         images = [path for path, feature in _leaves(self._features) if isinstance(feature, tfds.features.Image)]
-        self._decoders = _nested({path: tfds.decode.SkipDecoding() for path in images})
+        self._decoders = _nested([_steps(path, info.features) for path in images], tfds.decode.SkipDecoding())
 
     def __reduce__(self):
         return TfdsReader, (self._source,)  # a worker process opens the files itself
@@ -86,7 +87,7 @@ class TfdsReader(Reader):
 
     def _example(self, record: bytes) -> Example:
         decoded = self._features.deserialize_example_np(record, decoders=self._decoders)
-        return {key: self._value(key, _walk(decoded, path)) for key, path in self._source.fields.items()}
+        return {key: self._value(key, _walk(decoded, steps)) for key, steps in self._steps.items()}
 
     def _value(self, key: str, value: Any) -> Any:
         if value is None:
@@ -191,10 +192,23 @@ def _leaves(features: Any, prefix: str = '') -> list[tuple[str, Any]]:
     return [leaf for name, feature in inner.items() for leaf in _leaves(feature, f'{prefix}/{name}'.lstrip('/'))]
 
 
-def _nested(flat: dict[str, Any]) -> dict[str, Any]:
+def _is_text(feature: Any) -> bool:
+    """`Text`, and what a builder that says `np.str_` gets instead, as those of COCO's captions do."""
+    import tensorflow_datasets as tfds
+
+    return isinstance(feature, tfds.features.Tensor) and np.dtype(feature.np_dtype) == object
+
+
+def _steps(path: str, features: Any) -> list[str]:
+    """The names from an example down to a feature. A name may have a '/' of its own, as COCO's 'image/id'."""
+    top = max((name for name in features if f'{path}/'.startswith(f'{name}/')), key=len)
+    return [top, *path[len(top) + 1 :].split('/')] if path != top else [top]
+
+
+def _nested(paths: list[list[str]], value: Any) -> dict[str, Any]:
+    """A tree with `value` at the end of each path."""
     tree: dict[str, Any] = {}
-    for path, value in flat.items():
-        *outer, last = path.split('/')
+    for *outer, last in paths:
         node = tree
         for name in outer:
             node = node.setdefault(name, {})
@@ -202,7 +216,7 @@ def _nested(flat: dict[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def _walk(value: Any, path: str) -> Any:
-    for name in path.split('/'):
+def _walk(value: Any, steps: list[str]) -> Any:
+    for name in steps:
         value = value[name]
     return value

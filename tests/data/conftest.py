@@ -44,6 +44,10 @@ def prepare_tiny(home: Path, file_format: str = 'array_record') -> Path:
                     'vector': tfds.features.Tensor(shape=(4,), dtype=np.float32),
                     'captions': tfds.features.Sequence({'text': tfds.features.Text(), 'id': np.int64}),
                     'thumbnail': tfds.features.Image(shape=(None, None, 3)),
+                    'image/id': np.int64,  # COCO's way of naming things, and of declaring texts
+                    'image/again': tfds.features.Image(shape=(8, 10, 3)),
+                    'notes': tfds.features.Sequence({'text': np.str_}),
+                    'title': np.str_,
                 }
             )
             return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
@@ -55,7 +59,7 @@ def prepare_tiny(home: Path, file_format: str = 'array_record') -> Path:
             for number in range(first, first + count):
                 path = pictures / f'{number // 2}.png'  # two questions for each image
                 path.write_bytes(png(number // 2))
-                yield number - first, tiny_row(number) | {'image': path, 'thumbnail': path}
+                yield number - first, tiny_row(number) | {'image': path, 'thumbnail': path, 'image/again': path}
 
     builder = Tiny(data_dir=home, file_format=file_format)
     config = tfds.download.DownloadConfig(num_shards=2)
@@ -71,6 +75,9 @@ def tiny_row(number: int) -> Example:
         'number': number,
         'vector': np.arange(4, dtype=np.float32) + number,
         'captions': [{'text': f'caption {i}', 'id': i} for i in range(number % 4)],
+        'image/id': 7 * number,
+        'notes': [{'text': f'«note» {i}'} for i in range(number % 3)],
+        'title': f'the {number}th «title»',
     }
 
 

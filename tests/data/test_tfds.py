@@ -45,6 +45,19 @@ def test_nested_features(tiny):
         assert list(reader[row]['ids']) == [caption['id'] for caption in captions]
 
 
+def test_names_with_a_slash_and_texts_that_are_declared_as_np_str(tiny):
+    fields = {'id': 'image/id', 'photo': 'image/again', 'first': 'image', 'notes': 'notes/text', 'title': 'title'}
+    reader = Tfds('tiny', 'train', fields).open()
+    for row in (0, 5):
+        expected, example = tiny.row(row), reader[row]
+        assert example['id'] == 7 * row
+        assert example['photo'] == example['first'] == tiny.png(row // 2)
+        assert example['notes'] == [note['text'] for note in expected['notes']]
+        assert example['title'] == expected['title']
+    with pytest.raises(UserError, match="did you mean 'image/id'"):
+        Tfds('tiny', 'train', {'id': 'image/ids'}).open()
+
+
 @pytest.mark.parametrize(
     'split, numbers',
     [
