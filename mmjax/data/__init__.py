@@ -2,7 +2,10 @@
 
 from mmjax.data.base import Data, Example, Reader, Source, Transform
 from mmjax.data.choice import AnyItem, Item
+from mmjax.data.crops import CentralCrop, RandomCrop
+from mmjax.data.each import Each
 from mmjax.data.loader import OpenData, eval_batches, open_data, train_batches
+from mmjax.data.lookup import Lookup
 from mmjax.data.prepare import data_dir
 from mmjax.data.tfds import Tfds
 from mmjax.data.tokenizer import Bytes, Words
@@ -11,12 +14,16 @@ from mmjax.data.transforms import DropModality, Image, RandomFlip, RandomShift
 __all__ = [
     'AnyItem',
     'Bytes',
+    'CentralCrop',
     'Data',
     'DropModality',
+    'Each',
     'Example',
     'Image',
     'Item',
+    'Lookup',
     'OpenData',
+    'RandomCrop',
     'RandomFlip',
     'RandomShift',
     'Reader',

@@ -196,7 +196,7 @@ def _is_text(feature: Any) -> bool:
     """`Text`, and what a builder that says `np.str_` gets instead, as those of COCO's captions do."""
     import tensorflow_datasets as tfds
 
-    return isinstance(feature, tfds.features.Tensor) and np.dtype(feature.np_dtype) == object
+    return isinstance(feature, tfds.features.Tensor) and np.dtype(object) == feature.np_dtype
 
 
 def _steps(path: str, features: Any) -> list[str]:

@@ -42,36 +42,41 @@ class Image(Transform):
         if isinstance(value, np.ndarray) and value.shape == shape and value.dtype == np.uint8:
             pixels = value
         else:
-            image = self._decode(value)
-            image = image.convert('L' if self.channels == 1 else 'RGB')
+            image = decode(value, key=self.key, asker='Image').convert('L' if self.channels == 1 else 'RGB')
             if image.size != shape[:2]:
                 image = image.resize(shape[:2], PIL.Image.Resampling.BICUBIC)
             pixels = np.asarray(image).reshape(shape)
         return {self.key: pixels, f'{self.key}/present': np.bool_(True)}
 
-    def _decode(self, value: Any) -> PIL.Image.Image:
-        if isinstance(value, np.ndarray):
-            pixels = value[..., 0] if value.ndim == 3 and value.shape[-1] == 1 else value
-            if value.dtype != np.uint8 or pixels.ndim not in (2, 3) or pixels.shape[2:] not in ((), (3,)):
-                raise UserError(
-                    f"Image: '{self.key}' is an array of {value.dtype} {list(value.shape)}; "
-                    'it takes encoded bytes, or uint8 [h, w], [h, w, 1] or [h, w, 3]'
-                )
-            return PIL.Image.fromarray(pixels)
-        if not isinstance(value, bytes):
-            raise UserError(f"Image: '{self.key}' is {type(value).__name__}; it takes encoded bytes or a uint8 array")
-        try:
-            image = PIL.Image.open(io.BytesIO(value))
-            if image.width * image.height <= MAX_PIXELS:
-                image.load()
-        except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
-            raise UserError(f"Image: '{self.key}' ({len(value)} bytes) is not a readable image: {error}") from error
-        if image.width * image.height > MAX_PIXELS:
+
+def decode(value: Any, *, key: str, asker: str) -> PIL.Image.Image:
+    """PNG or JPEG bytes, or uint8 [h, w] or [h, w, c], as a Pillow image.
+
+    Raises:
+        UserError: in the name of `asker`, for anything else, bytes that are no image, more than `MAX_PIXELS`.
+    """
+    if isinstance(value, np.ndarray):
+        pixels = value[..., 0] if value.ndim == 3 and value.shape[-1] == 1 else value
+        if value.dtype != np.uint8 or pixels.ndim not in (2, 3) or pixels.shape[2:] not in ((), (3,)):
             raise UserError(
-                f"Image: '{self.key}' has {image.width}x{image.height} pixels, more than the {MAX_PIXELS:,} allowed; "
-                'scale it down first'
+                f"{asker}: '{key}' is an array of {value.dtype} {list(value.shape)}; "
+                'it takes encoded bytes, or uint8 [h, w], [h, w, 1] or [h, w, 3]'
             )
-        return image
+        return PIL.Image.fromarray(pixels)
+    if not isinstance(value, bytes):
+        raise UserError(f"{asker}: '{key}' is {type(value).__name__}; it takes encoded bytes or a uint8 array")
+    try:
+        image = PIL.Image.open(io.BytesIO(value))
+        if image.width * image.height <= MAX_PIXELS:
+            image.load()
+    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
+        raise UserError(f"{asker}: '{key}' ({len(value)} bytes) is not a readable image: {error}") from error
+    if image.width * image.height > MAX_PIXELS:
+        raise UserError(
+            f"{asker}: '{key}' has {image.width}x{image.height} pixels, more than the {MAX_PIXELS:,} allowed; "
+            'scale it down first'
+        )
+    return image
 
 
 @dataclass(frozen=True)
