@@ -18,8 +18,8 @@ class Retrieval(Evaluator):
 
     a, b: names of embeddings [b d], such as those of `Embedded`; nearness is their product. group: a field [b] of which
     equal values are right for each other, such as the names of one thing; '': a row's own partner alone is right. Both
-    galleries are the rows of the split: an image with five captions, in five rows, stands there five times, which is
-    harder than the published figures of sets with several captions, that have it once. ks: how far down it looks.
+    galleries are the rows of the split: an image with five captions, in five rows, stands there five times (see
+    `CaptionRetrieval`). ks: how far down it looks.
 
     Candidates with the same score as the best right one count as nearer: ties are no luck. Rows without one of the two
     (a zero vector) are left out. Metrics: `recall@K/A_to_B`, its chance level `chance@K/A_to_B`, and those of B to A.
@@ -45,10 +45,36 @@ class Retrieval(Evaluator):
         real = columns['a'].any(axis=1) & columns['b'].any(axis=1)
         a, b = columns['a'][real], columns['b'][real]
         group = columns['group'][real] if self.group else np.arange(len(a))
+        once = self.once(group)
+        sides = ((self.a, a[once], group[once]), (self.b, b, group))
         scores = {}
-        for name, queries, gallery in ((f'{self.a}_to_{self.b}', a, b), (f'{self.b}_to_{self.a}', b, a)):
-            scores |= recall(queries, gallery, asked=group, held=group, ks=self.ks, name=name)
+        for (name, queries, asked), (other, gallery, held) in (sides, sides[::-1]):
+            scores |= recall(queries, gallery, asked=asked, held=held, ks=self.ks, name=f'{name}_to_{other}')
         return scores
+
+    def once(self, group: Int[np.ndarray, 'n']) -> Int[np.ndarray, 'm']:
+        """The rows of which `a` is a query and a candidate."""
+        return np.arange(len(group))
+
+
+@dataclass(frozen=True)
+class CaptionRetrieval(Retrieval):
+    """`Retrieval` as it is published for sets with several captions an image (Karpathy & Fei-Fei 2015, section 4.1).
+
+    A row is an image and one of its captions, `group` the number of the image. Each image is a query and a candidate
+    once, by its first row; each caption is both. An image is found by any of its captions:
+
+        5 images x 5 captions   image -> text:  5 queries, 25 candidates, 5 of them right
+                                text -> image: 25 queries,  5 candidates, 1 of them right
+    """
+
+    def predictions(self, outputs: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]) -> Columns:
+        if not self.group:
+            raise UserError('caption_retrieval.group: name the field that numbers the images')
+        return super().predictions(outputs, batch)
+
+    def once(self, group: Int[np.ndarray, 'n']) -> Int[np.ndarray, 'm']:
+        return np.sort(np.unique(group, return_index=True)[1])
 
 
 def recall(

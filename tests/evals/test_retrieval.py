@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from mmjax.errors import UserError
-from mmjax.evals.retrieval import Retrieval
+from mmjax.evals.retrieval import CaptionRetrieval, Retrieval
 
 
-def scored(a, b, group=None, **options):
-    evaluator = Retrieval(group='group' if group is not None else '', **options)
+def scored(a, b, group=None, kind=Retrieval, **options):
+    evaluator = kind(group='group' if group is not None else '', **options)
     batch = {} if group is None else {'group': np.asarray(group)}
     columns = evaluator.predictions({'image': np.asarray(a), 'text': np.asarray(b)}, batch)
     return evaluator.metrics(columns, {})
@@ -36,6 +36,52 @@ def test_against_sorting_with_several_right_answers():
             assert found[f'recall@{k}/{name}'] == pytest.approx(expected)
     draws = [np.mean([group[i] in group[rng.permutation(40)[:5]] for i in range(40)]) for _ in range(2000)]
     assert found['chance@5/image_to_text'] == pytest.approx(np.mean(draws), abs=0.01)
+
+
+def test_each_image_once_by_hand():
+    """Two images with two captions each. Image 0 has its second caption nearest, image 1 only its third best.
+
+    Scores of the captions of image 0, 0, 1, 1: for image 0: 0.5 0.9 0.6 0.1, for image 1: 0.8 0.7 0.5 0.2. So the
+    captions find their image first: the 2nd. The 1st, 3rd and 4th have the wrong one nearer, or not: 0.5 < 0.8 (no),
+    0.6 > 0.5 (no), 0.1 < 0.2 (yes).
+    """
+    images, group = np.repeat(np.eye(2), 2, axis=0), [7, 7, 3, 3]
+    captions = np.array([[0.5, 0.8], [0.9, 0.7], [0.6, 0.5], [0.1, 0.2]])
+    found = scored(images, captions, group, CaptionRetrieval, ks=(1, 2, 3))
+    assert [found[f'recall@{k}/image_to_text'] for k in (1, 2, 3)] == [0.5, 0.5, 1]
+    assert [found[f'recall@{k}/text_to_image'] for k in (1, 2, 3)] == [0.5, 1, 1]
+    assert found['chance@1/image_to_text'] == pytest.approx(2 / 4) == found['chance@1/text_to_image']
+    assert found['chance@2/image_to_text'] == pytest.approx(1 - 2 / 4 * 1 / 3) and found['chance@2/text_to_image'] == 1
+    # A gallery in which images stand as often as they have captions: an image that is nearer is so twice.
+    harder = scored(images, captions, group, ks=(2,))
+    assert harder['recall@2/text_to_image'] == 0.5
+
+
+def test_each_image_once_against_sorting():
+    """The loop of the published protocol: the best place of five captions; the place of the one image."""
+    rng = np.random.default_rng(2)
+    images, captions = rng.standard_normal((30, 6)), rng.standard_normal((150, 6))
+    captions += 0.6 * np.repeat(images, 5, axis=0)
+    to_text, to_image = [], []
+    for i, image in enumerate(images):
+        order = np.argsort(-(captions @ image))
+        to_text.append(min(int(np.flatnonzero(order == 5 * i + j)[0]) for j in range(5)))
+    for j, caption in enumerate(captions):
+        to_image.append(int(np.flatnonzero(np.argsort(-(images @ caption)) == j // 5)[0]))
+    shuffled = rng.permutation(150)
+    group = np.repeat(rng.permutation(30), 5)
+    found = scored(
+        np.repeat(images, 5, axis=0)[shuffled], captions[shuffled], group[shuffled], CaptionRetrieval, ks=(1, 5)
+    )
+    for k in (1, 5):
+        assert 0.05 < found[f'recall@{k}/image_to_text'] == pytest.approx(np.mean(np.array(to_text) < k))
+        assert 0.05 < found[f'recall@{k}/text_to_image'] == pytest.approx(np.mean(np.array(to_image) < k))
+        assert found[f'chance@{k}/text_to_image'] == pytest.approx(k / 30)
+
+
+def test_captions_without_the_number_of_their_image():
+    with pytest.raises(UserError, match=r'caption_retrieval.group: name the field'):
+        scored(np.eye(2), np.eye(2), kind=CaptionRetrieval)
 
 
 def test_a_tie_is_no_luck():
