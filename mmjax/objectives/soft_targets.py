@@ -1,0 +1,42 @@
+"""Several answers that are right to a degree."""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from mmjax.errors import UserError, nearest
+from mmjax.objectives.base import Objective
+from mmjax.types import Batch, Outputs
+
+
+@dataclass(frozen=True)
+class SoftTargets(Objective):
+    """Binary cross-entropy of each logit [b c] with how right that class is, summed over classes, in nats.
+
+    The loss of Teney et al. 2018 ("Tips and tricks for visual question answering"), whose classes are answers and whose
+    targets are the shares of VQA's accuracy. output: name of the logits. target: of the fields `TARGET/candidates`
+    int [b k], class ids with -1 for none, and `TARGET/scores` [b k], from 0 to 1; other classes are wrong.
+
+    Raises:
+        UserError: where the model has no such output or the batch no such field.
+    """
+
+    output: str = 'answer'
+    target: str = 'answer'
+
+    def __call__(self, outputs: Outputs, batch: Batch) -> Float[Array, 'b']:
+        candidates, scores = f'{self.target}/candidates', f'{self.target}/scores'
+        for name, where, there in (
+            (self.output, 'output of the model', outputs),
+            (candidates, 'field of the batch', batch),
+            (scores, 'field of the batch', batch),
+        ):
+            if name not in there:
+                raise UserError(f"soft_targets: no {where} '{name}'{nearest(name, there)} (there are {sorted(there)})")
+        logits, ids = outputs[self.output], batch[candidates]
+        b, c = logits.shape
+        place = jnp.where(ids < 0, c, ids)  # beyond the last class, so that it is dropped; -1 would be the last one
+        wanted = jnp.zeros_like(logits).at[jnp.arange(b)[:, None], place].max(batch[scores], mode='drop')
+        return optax.sigmoid_binary_cross_entropy(logits, wanted).sum(axis=-1)
