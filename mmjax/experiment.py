@@ -49,12 +49,60 @@ class Log:
 
 
 @dataclass(frozen=True)
+class InitFrom:
+    """Where a run starts: at fresh parameters, or where it has the same parameters (by path, after `map`) at those of
+    another run. Only when it begins: a run that is resumed goes on from its own checkpoint.
+
+    run: the directory of another run, whose newest checkpoint is read. stage: or the name of an earlier stage of the
+    same config (see `Experiment`). map: beginnings of paths in the old run to those in this one, such as
+    `{'encoders_photo': 'encoders_image'}`; of several that fit the longest counts. left_out: patterns (see `paths`) of
+    this run's parameters that start fresh whatever the old run has. average: the old run's moving average where it has
+    one, as evaluation does; else its last parameters.
+
+    What the old run has in another shape is an error unless left out: tables of positions or words of another length
+    too, nothing is interpolated. The old optimiser's moments are not taken. Adapters of the old run (see `nn.lora`) are
+    merged into its weights, so that the new model, with adapters of its own or without, begins where the old one ended.
+    What was loaded, what is new and what of the old run is not used is printed, and stands in RUN/init.json.
+    """
+
+    run: str = ''
+    stage: str = ''
+    map: dict[str, str] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+    average: bool = True
+
+    @property
+    def given(self) -> bool:
+        """Whether there is a run to start from."""
+        return bool(self.run or self.stage)
+
+    def check(self) -> None:
+        """Raises UserError on fields that contradict one another."""
+        if self.run and self.stage:
+            raise UserError(f'init_from: run {self.run} and stage {self.stage} are both given; give one of them')
+        if not self.given and self != NO_INIT:
+            raise UserError('init_from: map, left_out and average are of a run; name it in init_from.run')
+
+
+NO_INIT = InitFrom()
+
+
+@dataclass(frozen=True)
 class Experiment:
     """A model, what it learns from, what it minimises, how, for how long, and how it is scored.
 
     objectives, evals: by name; the metrics are called `loss/NAME` and `NAME/METRIC`. batch_size: examples a step, over
     all devices. precision: of the computation, 'float32' or 'bfloat16'; parameters and optimiser stay float32. balance:
-    what is done to the gradients before the optimiser has them, so that no modality holds another back.
+    what is done to the gradients before the optimiser has them, so that no modality holds another back. init_from: the
+    run whose parameters it starts from.
+
+    A config file may return several, as a tuple: stages, each a run WORKDIR/NAME of its own, in their order. A later one
+    starts from an earlier one by `InitFrom(stage=NAME)`.
+
+        pretrain = Experiment(name='pretrain', …)
+        probe = replace(pretrain, name='probe', objectives=…, init_from=InitFrom(stage='pretrain'),
+                        optim=AdamW(rates={'*': 0.0, 'decoders_answer': 1.0}))
+        return pretrain, probe
     """
 
     name: str
@@ -71,6 +119,7 @@ class Experiment:
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     log: Log = field(default_factory=Log)
     balance: Balance = field(default=NO_BALANCE, metadata={'old': NO_BALANCE})
+    init_from: InitFrom = field(default=NO_INIT, metadata={'old': NO_INIT})
 
     def check(self) -> None:
         """Raises UserError on values that no run could have, before anything costly starts."""
@@ -79,6 +128,7 @@ class Experiment:
                 raise UserError(f'{name}: {getattr(self, name)} is below 1')
         if self.seed < 0 or self.optim.accumulate < 1:
             raise UserError(f'seed {self.seed} and optim.accumulate {self.optim.accumulate}: at least 0 and 1')
+        self.init_from.check()
         for name in self.evals:
             if not name or '/' in name:
                 raise UserError(f"evals: '{name}' names files and metrics; give it a name without '/'")

@@ -1,6 +1,7 @@
-"""Optax from frozen dataclasses: schedules, the optimiser, which parameters decay."""
+"""Optax from frozen dataclasses: schedules, the optimiser, which parameters train, how fast, and which decay."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,7 @@ import jax
 import optax
 
 from mmjax.errors import UserError
+from mmjax.paths import check_patterns, deciding, flat
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,9 +71,20 @@ class AdamW:
     """AdamW (Loshchilov & Hutter 2019, algorithm 2) after clipping by the global norm.
 
     decay: weight decay, times the learning rate, on parameters whose name is in `decayed`: matrices, not biases, norms,
-    embeddings, positions. clip: largest global norm of the gradient; 0: no clipping. ema: decay of the moving average
-    of the parameters that is evaluated; 0: none. accumulate: into how many parts the batch is cut, one after the other,
-    to save memory; the gradient is that of the whole batch.
+    embeddings, positions. clip: largest global norm of the gradient of what trains; 0: no clipping. ema: decay of the
+    moving average of the parameters that is evaluated; 0: none. accumulate: into how many parts the batch is cut, one
+    after the other, to save memory; the gradient is that of the whole batch. rates: by pattern (see `paths`), what the
+    learning rate of these parameters, and so their decay, is multiplied by; without one, 1. 0 freezes them.
+
+        {'encoders_*': 0.1}                          encoders learn slower
+        {'encoders_image': 0.0}                      one is frozen
+        {'*': 0.0, 'decoders_answer': 1.0}           linear probe: the classifier alone
+        {'*': 0.0, '*/lora': 1.0}                    adapters alone (see `nn.lora`)
+
+    Of several patterns that fit, the one that reaches deepest into the path decides, of these the one with most
+    letters. Frozen parameters keep their values bit for bit, also in the moving average; they have no gradient, no
+    moments, and no part in the clipped norm. Their dropout stays on: for features as an evaluation sees them, set it
+    to 0.
     """
 
     schedule: Schedule = dataclasses.field(default_factory=WarmupCosine)
@@ -83,13 +96,59 @@ class AdamW:
     clip: float = 1.0
     ema: float = 0.0
     accumulate: int = 1
+    rates: dict[str, float] = dataclasses.field(default_factory=dict, metadata={'old': {}})
 
     def build(self, steps: int) -> optax.GradientTransformation:
-        adamw = optax.adamw(
-            self.schedule.build(steps), self.b1, self.b2, self.eps, weight_decay=self.decay, mask=self.decay_mask
+        """The optimiser of the parameters that train (see `trained`)."""
+        parts = [optax.clip_by_global_norm(self.clip)] if self.clip else []
+        parts.append(
+            optax.adamw(
+                self.schedule.build(steps), self.b1, self.b2, self.eps, weight_decay=self.decay, mask=self.decay_mask
+            )
         )
-        return optax.chain(optax.clip_by_global_norm(self.clip), adamw) if self.clip else adamw
+        if self.rates:
+            parts.append(optax.stateless(lambda updates, _: self._scaled(updates)))
+        return optax.chain(*parts) if len(parts) > 1 else parts[0]
 
     def decay_mask(self, params: Any) -> Any:
         """A tree of booleans like `params`: which leaves decay."""
         return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key in self.decayed, params)
+
+    def trained(self, params: Any) -> Any:
+        """`params` with an `optax.MaskedNode`, which has no leaves, in place of each leaf that is frozen.
+
+        Raises:
+            UserError: on a rate below 0 or not finite, a pattern that fits no parameter, or where nothing trains.
+        """
+        if not self.rates:
+            return params
+        for pattern, rate in self.rates.items():
+            if not (math.isfinite(rate) and rate >= 0):
+                raise UserError(f'optim.rates: {rate} of {pattern} is no factor; give 0 to freeze, or a number above 0')
+        paths = flat(params)
+        check_patterns(self.rates, paths, where='optim.rates')
+        if not any(self._rate(path) for path in paths):
+            raise UserError(f'optim.rates: {self.rates} freezes every parameter; give some part a rate above 0')
+        return _map_with_name(lambda path, x: x if self._rate(path) else optax.MaskedNode(), params)
+
+    def _scaled(self, updates: Any) -> Any:
+        return _map_with_name(lambda path, x: self._rate(path) * x, updates)
+
+    def _rate(self, path: str) -> float:
+        pattern = deciding(tuple(self.rates), path)
+        return 1.0 if pattern is None else self.rates[pattern]
+
+
+def joined(trained: Any, params: Any) -> Any:
+    """`params` with the leaves of `trained` where it has any (see `AdamW.trained`)."""
+    return jax.tree.map(lambda new, old: old if _is_masked(new) else new, trained, params, is_leaf=_is_masked)
+
+
+def _is_masked(x: Any) -> bool:
+    return isinstance(x, optax.MaskedNode)
+
+
+def _map_with_name(function: Callable[[str, Any], Any], tree: Any) -> Any:
+    return jax.tree_util.tree_map_with_path(
+        lambda path, x: function('/'.join(key.key for key in path), x), tree
+    )

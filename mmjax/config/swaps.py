@@ -84,8 +84,9 @@ def put(tree: Any, path: tuple[str, ...], value: Any) -> Any:
 def swap(tree: Node, spot: Spot, name: str) -> Node:
     """Returns the tree with the class called `name` at `spot`.
 
-    The new part takes over the fields that the old one has too, where they fit; others are at their defaults, and
-    required ones are `tyro.MISSING` until a flag gives them.
+    The new part takes over the fields that the old one has too, where they fit; others are at their defaults. A
+    required one that is a part itself is the old part, where that fits: `model.encoders.text=imputed` wraps. Any other
+    required one is `tyro.MISSING` until a flag gives it.
     """
     if name == 'None' and type(None) in alternatives(spot.annotation):
         return put(tree, spot.path, None)
@@ -101,7 +102,7 @@ def swap(tree: Node, spot: Spot, name: str) -> Node:
         elif field.default is not dataclasses.MISSING:
             value = to_tree(field.default, path=path, annotation=annotation)
         else:
-            value = tyro.MISSING
+            value = spot.value if isinstance(spot.value, Node) and fits(spot.value, annotation) else tyro.MISSING
         new.children[field.name] = value
     return put(tree, spot.path, new)
 

@@ -1,5 +1,6 @@
 """Checkpoints. The only module that knows Orbax."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from mmjax.errors import UserError
+from mmjax.paths import flat, nested
 
 
 class Checkpoints:
@@ -23,7 +25,8 @@ class Checkpoints:
         if keep is not None:
             policy = checkpoint_managers.LatestN(keep)
             options = ocp.CheckpointManagerOptions(preservation_policy=policy, cleanup_tmp_directories=True)
-        self._manager = ocp.CheckpointManager(Path(directory).absolute(), options=options)
+        self._directory = Path(directory).absolute()
+        self._manager = ocp.CheckpointManager(self._directory, options=options)
 
     @property
     def steps(self) -> list[int]:
@@ -50,9 +53,27 @@ class Checkpoints:
         # Orbax may give host scalars, or arrays that share memory with its buffers; the train step donates its state.
         return jax.tree.map(lambda x, s: jax.device_put(x, s.sharding), restored['state'], like)
 
+    def leaves(self, step: int, *, part: str) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes and dtypes of the arrays of a part of a state, 'params' or 'ema', by their paths; of None there are none.
+        """
+        tree = ocp.PyTreeCheckpointHandler().metadata(self._state(step)).tree[part]
+        return {path: jax.ShapeDtypeStruct(x.shape, x.dtype) for path, x in flat(tree or {}).items()}
+
+    def restore_some(self, step: int, like: Mapping[str, jax.ShapeDtypeStruct], *, part: str) -> dict[str, jax.Array]:
+        """The arrays of a part of a state with these paths, in the dtypes and shardings of `like`; no others are read."""
+        item = {part: nested(like)}
+        arguments = ocp.checkpoint_utils.construct_restore_args(item)
+        restored = ocp.PyTreeCheckpointHandler().restore(
+            self._state(step), args=ocp.args.PyTreeRestore(item=item, restore_args=arguments, partial_restore=True)
+        )
+        return {path: jax.device_put(x, like[path].sharding) for path, x in flat(restored[part]).items()}
+
     def wait(self) -> None:
         """Returns when everything that was saved is on disk."""
         self._manager.wait_until_finished()
+
+    def _state(self, step: int) -> Path:
+        return self._directory / str(step) / 'state'
 
     def close(self) -> None:
         self._manager.close()

@@ -47,10 +47,11 @@ def model_parameters(experiment: Experiment, batch: Shapes) -> Any:
 
 
 def create_state(experiment: Experiment, batch: Shapes) -> TrainState:
-    """The state before the first step."""
+    """The state before the first step, of fresh parameters. The optimiser knows those that train alone."""
     params = nn.meta.unbox(model_parameters(experiment, batch))
     ema = jax.tree.map(jnp.copy, params) if experiment.optim.ema else None
-    return TrainState(jnp.zeros((), jnp.int32), params, experiment.optim.build(experiment.steps).init(params), ema)
+    optim = experiment.optim
+    return TrainState(jnp.zeros((), jnp.int32), params, optim.build(experiment.steps).init(optim.trained(params)), ema)
 
 
 def abstract_state(experiment: Experiment, batch: Shapes, mesh: jax.sharding.Mesh) -> TrainState:
@@ -61,7 +62,7 @@ def abstract_state(experiment: Experiment, batch: Shapes, mesh: jax.sharding.Mes
         experiment.optim.build(experiment.steps),
         lambda _, sharding: sharding,
         state.opt_state,
-        params,
+        experiment.optim.trained(params),
         transform_non_params=lambda _: replicated(mesh),
     )
     ema = params if experiment.optim.ema else None

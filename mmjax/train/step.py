@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from mmjax.balance.base import Tally
 from mmjax.experiment import Experiment
+from mmjax.optim import joined
 from mmjax.train.accumulate import accumulated, accumulated_whole
 from mmjax.train.state import TrainState, key_for
 from mmjax.types import Batch, Outputs
@@ -29,12 +30,14 @@ def train_step(state: TrainState, batch: Batch, *, experiment: Experiment) -> tu
 
     Returns the next state and scalars: `loss`, `loss/OBJECTIVE` (scaled), `grad_norm`, `grad_norm/MODALITY` (of that
     modality's encoder), `grad_norm/fusion`, `grad_norm/decoders_NAME`, `param_norm`, `learning_rate`, and what the
-    balance reports. Gradients are those that the optimiser is given.
+    balance reports. Gradients are those that the optimiser is given: of what is frozen there is none, and where nothing
+    that trains lies behind it no backward pass either.
     """
     optim = experiment.optim
     views = list(dict.fromkeys(objective.view for objective in experiment.objectives.values()))
 
-    def run(params: Any, seen: list[Batch], key: jax.Array) -> list[Outputs]:
+    def run(trained: Any, seen: list[Batch], key: jax.Array) -> list[Outputs]:
+        params = joined(trained, state.params)
         return [apply_model(experiment, params, part, train=True, rngs={'dropout': key}) for part in seen]
 
     def judge(outputs: list[Outputs], seen: list[Batch]) -> tuple[Float[Array, ''], tuple[Metrics, Tally]]:
@@ -46,10 +49,10 @@ def train_step(state: TrainState, batch: Batch, *, experiment: Experiment) -> tu
         loss = functools.reduce(jnp.add, losses.values())
         return loss, ({'loss': loss, **losses}, experiment.balance.tally(outputs[0], seen[0]))
 
-    def loss_of(params: Any, seen: list[Batch], key: jax.Array) -> tuple[Float[Array, ''], tuple[Metrics, Tally]]:
-        return judge(run(params, seen, key), seen)
+    def loss_of(trained: Any, seen: list[Batch], key: jax.Array) -> tuple[Float[Array, ''], tuple[Metrics, Tally]]:
+        return judge(run(trained, seen, key), seen)
 
-    gradient = jax.grad(loss_of, has_aux=True)
+    gradient, trained = jax.grad(loss_of, has_aux=True), optim.trained(state.params)
     key = key_for('view', seed=experiment.seed, step=state.step)
     seen = [view(batch, key) for view in views]
     totals = {
@@ -58,17 +61,19 @@ def train_step(state: TrainState, batch: Batch, *, experiment: Experiment) -> tu
     }
     key = key_for('dropout', seed=experiment.seed, step=state.step)
     if optim.accumulate == 1:
-        grads, (metrics, tally) = gradient(state.params, seen, key)
+        grads, (metrics, tally) = gradient(trained, seen, key)
     elif any(objective.couples_rows for objective in experiment.objectives.values()):
-        grads, (metrics, tally) = accumulated_whole(run, judge, state.params, seen, key, parts=optim.accumulate)
+        grads, (metrics, tally) = accumulated_whole(run, judge, trained, seen, key, parts=optim.accumulate)
     else:
-        grads, (metrics, tally) = accumulated(gradient, state.params, seen, key, parts=optim.accumulate)
+        grads, (metrics, tally) = accumulated(gradient, trained, seen, key, parts=optim.accumulate)
     key = key_for('balance', seed=experiment.seed, step=state.step)
     grads, balance = experiment.balance(grads, tally, key=key, step=state.step)
 
-    updates, opt_state = optim.build(experiment.steps).update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    ema = None if state.ema is None else optax.incremental_update(params, state.ema, 1 - optim.ema)
+    updates, opt_state = optim.build(experiment.steps).update(grads, state.opt_state, trained)
+    trained = optax.apply_updates(trained, updates)
+    params, ema = joined(trained, state.params), state.ema
+    if ema is not None:
+        ema = joined(optax.incremental_update(trained, optim.trained(ema), 1 - optim.ema), ema)
     metrics |= balance | {
         'grad_norm': optax.tree.norm(grads),
         'param_norm': optax.tree.norm(params),

@@ -1,0 +1,27 @@
+"""LoRA around a fusion."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import field
+
+from mmjax.fusion.base import Flow, Fusion
+from mmjax.nn.lora import Lora
+from mmjax.nn.norm import LayerNorm, Norm
+from mmjax.types import Fused, Tokens
+
+
+class LoraFusion(Lora, Fusion, kw_only=True):
+    """A fusion with adapters of low rank (see `mmjax.nn.lora`): `model.fusion=lora_fusion` wraps the one that is there.
+    """
+
+    module: Fusion
+    entry_norm: Norm = field(init=False, default_factory=LayerNorm)  # that of the module is used
+
+    @property
+    def modalities(self) -> int | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.module.modalities
+
+    def __call__(self, mods: Mapping[str, Tokens], *, train: bool) -> Fused:
+        return self.adapted(mods, train=train)
+
+    def flow(self, modalities: Sequence[str]) -> Flow:
+        return self.module.flow(modalities)
