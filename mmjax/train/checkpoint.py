@@ -56,7 +56,7 @@ class Checkpoints:
     def leaves(self, step: int, *, part: str) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes and dtypes of the arrays of a part of a state, 'params' or 'ema', by their paths; of None there are none.
         """
-        tree = ocp.PyTreeCheckpointHandler().metadata(self._state(step)).tree[part]
+        tree = ocp.PyTreeCheckpointHandler().metadata(self._state(step)).tree.get(part)
         return {path: jax.ShapeDtypeStruct(x.shape, x.dtype) for path, x in flat(tree or {}).items()}
 
     def restore_some(self, step: int, like: Mapping[str, jax.ShapeDtypeStruct], *, part: str) -> dict[str, jax.Array]:

@@ -12,6 +12,7 @@ from mmjax.train.metrics import read_rows
 # What the entries of manifest.json tell of; the rest is the environment.
 SECTIONS = {
     'parameters': 'config',
+    'init_from': 'config',
     'config_file': 'code',
     'commit': 'code',
     'dirty': 'code',

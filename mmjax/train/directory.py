@@ -57,7 +57,7 @@ def _settle(run: Path, experiment: Experiment) -> None:
         return
     old = _read_config(run)
     # Loaded and dumped again, so that fields that were added since have the value that the run had.
-    before = config.dump(config.load(old, trust=_packages(new)))
+    before = config.dump(config.load(old, trust=packages_of(experiment)))
     different = [entry for entry in config.diff(before, new) if entry[0].split('.')[0] not in MAY_CHANGE]
     if [path for path, _, _ in different] == ['steps']:
         _, was, wanted = different[0]
@@ -81,8 +81,13 @@ def _read_config(run: Path) -> dict[str, Any]:
     return read_json(path)
 
 
+def packages_of(experiment: Experiment) -> tuple[str, ...]:
+    """The packages of the classes that an experiment is made of: the user named them, so they are trusted."""
+    return _packages(config.dump(experiment))
+
+
 def _packages(dumped: Any) -> tuple[str, ...]:
-    """The packages of all classes in a dump: the user's own experiment names them, so they are trusted."""
+    """The packages of all classes in a dump."""
     if isinstance(dumped, list):
         return tuple(package for item in dumped for package in _packages(item))
     if not isinstance(dumped, dict):

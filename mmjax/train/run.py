@@ -23,6 +23,7 @@ from mmjax.train.directory import claimed, load_experiment
 from mmjax.train.evaluate import Scorer
 from mmjax.train.files import read_json, write_json
 from mmjax.train.flops import PEAK_FLOPS, train_flops
+from mmjax.train.init import Start, find_start, lines, load, record, started, told
 from mmjax.train.loop import run_steps
 from mmjax.train.manifest import manifest, record_manifest
 from mmjax.train.metrics import Writers, finite
@@ -44,10 +45,10 @@ def train(
     """
     run = Path(workdir)
     # Whatever can be wrong is found before the directory is made; a finished run only tells its results.
-    prepared = None if (run / 'results.json').exists() else _prepare(experiment)
+    prepared = None if (run / 'results.json').exists() else prepare(experiment, run=run)
     with claimed(run, experiment) if jax.process_index() == 0 else contextlib.nullcontext():
         if not (run / 'results.json').exists():
-            _train(experiment, run, prepared or _prepare(experiment), config_file)
+            _train(experiment, run, prepared or prepare(experiment, run=run), config_file)
         results = read_results(run)
         if not report:
             return results
@@ -58,38 +59,53 @@ def train(
     return results
 
 
-class _Prepared(NamedTuple):
-    """What a run needs beside its config: devices, shapes of a global batch, abstract state."""
+class Prepared(NamedTuple):
+    """What a run needs beside its config: devices, shapes of a global batch, abstract state; where it starts, if at
+    another run's parameters.
+    """
 
     mesh: jax.sharding.Mesh
     batch: Shapes
     shapes: TrainState
+    start: Start | None
 
 
-def _prepare(experiment: Experiment) -> _Prepared:
-    """Raises UserError on a config that cannot run."""
+def prepare(experiment: Experiment, *, run: Path | None) -> Prepared:
+    """Raises UserError on a config that cannot run. run: its directory; None: what it starts from is not looked for."""
     experiment.check()
     mesh = experiment.mesh.build()
     check_batch(experiment.batch_size, mesh, accumulate=experiment.optim.accumulate)
     batch = shapes_of_batch(experiment)
     shapes = abstract_state(experiment, batch, mesh)
     _check_classes(experiment, shapes)
-    return _Prepared(mesh, batch, shapes)
+    begins = run is not None and not _has_checkpoint(run)
+    return Prepared(mesh, batch, shapes, find_start(experiment, shapes.params, run=run) if begins else None)
 
 
-def _train(experiment: Experiment, run: Path, prepared: _Prepared, config_file: str | None) -> None:
+def _has_checkpoint(run: Path) -> bool:
+    directory = run / 'checkpoints'
+    return directory.is_dir() and any(path.name.isdigit() for path in directory.iterdir())
+
+
+def _train(experiment: Experiment, run: Path, prepared: Prepared, config_file: str | None) -> None:
     """Fills a claimed directory: manifest, checkpoints, metrics, and when all is done predictions and results."""
-    mesh, batch, shapes = prepared
-    parameters = sum(x.size for x in jax.tree.leaves(shapes.params))
+    mesh, batch, shapes, start = prepared
+    parameters, trained = (
+        sum(x.size for x in jax.tree.leaves(part)) for part in (shapes.params, experiment.optim.trained(shapes.params))
+    )
     if jax.process_index() == 0:
-        record_manifest(run, manifest(experiment, parameters=parameters, config_file=config_file))
+        if start:
+            write_json(run / 'init.json', record(start))
+        origin = {'init_from': told(run)} if (run / 'init.json').exists() else {}
+        record_manifest(run, manifest(experiment, parameters=parameters, config_file=config_file) | origin)
         (run / 'report.html').unlink(missing_ok=True)  # of a shorter run
     checkpoints = Checkpoints(run / 'checkpoints', keep=experiment.checkpoint.keep)
-    state = _start(experiment, batch, shapes, mesh, checkpoints)
+    state = _start(experiment, prepared, checkpoints)
     step = int(state.step)
     _say(
-        f'{run}: {"resuming" if step else "starting"} at step {step} of {experiment.steps}, {parameters:,} parameters, '
-        f'{jax.device_count()} {jax.devices()[0].device_kind} device(s)'
+        f'{run}: {"resuming" if step else "starting"} at step {step} of {experiment.steps}, '
+        f'{f"{trained:,} of " if trained != parameters else ""}{parameters:,} parameters'
+        f'{" train" if trained != parameters else ""}, {jax.device_count()} {jax.devices()[0].device_kind} device(s)'
     )
     dumped = config.dump(experiment)
     writers = None
@@ -190,14 +206,19 @@ def shapes_of_batch(experiment: Experiment) -> Shapes:
     return {name: jax.ShapeDtypeStruct((experiment.batch_size, *x.shape[1:]), x.dtype) for name, x in batch.items()}
 
 
-def _start(
-    experiment: Experiment, batch: Shapes, shapes: TrainState, mesh: jax.sharding.Mesh, checkpoints: Checkpoints
-) -> TrainState:
+def _start(experiment: Experiment, prepared: Prepared, checkpoints: Checkpoints) -> TrainState:
+    """The state to go on with: that of the newest checkpoint, or a fresh one, with what it takes from another run."""
+    mesh, batch, shapes, start = prepared
     if checkpoints.steps:
         return checkpoints.restore(checkpoints.steps[-1], shapes)
     shardings = jax.tree.map(lambda x: x.sharding, shapes)
     with jax.set_mesh(mesh):
-        return jax.jit(functools.partial(create_state, experiment, batch), out_shardings=shardings)()
+        state = jax.jit(functools.partial(create_state, experiment, batch), out_shardings=shardings)()
+        if start is None:
+            return state
+        for line in lines(start, shapes.params):
+            _say(line)
+        return started(state, load(start, shapes.params, mesh, experiment=experiment))
 
 
 def _check_classes(experiment: Experiment, shapes: TrainState) -> None:

@@ -1,0 +1,217 @@
+"""Starting at the parameters of another run: what fits is found and told before anything trains, then read."""
+
+import functools
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from mmjax.errors import UserError, nearest
+from mmjax.experiment import Experiment, InitFrom
+from mmjax.nn.lora import merged
+from mmjax.paths import beginnings, check_patterns, flat, nested, reach
+from mmjax.sharding import replicated
+from mmjax.train.checkpoint import Checkpoints
+from mmjax.train.directory import load_experiment, packages_of
+from mmjax.train.files import read_json
+from mmjax.train.manifest import history
+from mmjax.train.state import TrainState
+from mmjax.types import Shapes
+
+ORIGIN = ('run', 'step', 'parameters', 'config_hash', 'commit')
+ADAPTER = ('/lora/a', '/lora/b')
+
+
+@dataclass(frozen=True)
+class Match:
+    """loaded: by path of the new run, that of the old one. new: paths that start fresh. unused: paths of the old run."""
+
+    loaded: dict[str, str]
+    new: tuple[str, ...]
+    unused: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Start:
+    """Parameters of a step of a run, and what is taken of them. part: of its state, 'params' or 'ema'."""
+
+    run: Path
+    step: int
+    part: str
+    match: Match
+    old: Shapes
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """Which run, config, code and step it is."""
+        manifest = self.run / 'manifest.json'
+        last = history(read_json(manifest))[-1] if manifest.exists() else {}
+        known = {name: last.get(name) for name in ORIGIN[3:]}
+        return {'run': str(self.run), 'step': self.step, 'parameters': self.part, **known}
+
+
+def find_start(experiment: Experiment, new: Any, *, run: Path | None) -> Start | None:
+    """Where a run that begins takes its parameters from; None: it starts fresh. new: its abstract parameters. run: its
+    directory, beside which those of the earlier stages are.
+
+    Raises:
+        UserError: where there is no such run, or it and `init_from` do not fit the model (see `match`).
+    """
+    init = experiment.init_from
+    if not init.given:
+        return None
+    if init.stage and run is None:
+        raise UserError(f'init_from.stage {init.stage}: there are no stages here; name a directory in init_from.run')
+    source = Path(init.run) if run is None or init.run else run.parent / init.stage
+    if not (source / 'checkpoints').is_dir():
+        names = [str(path.parent) for path in source.parent.glob('*/checkpoints')]
+        raise UserError(f'init_from: {source} is no run with a checkpoint{nearest(str(source), names)}')
+    checkpoints = Checkpoints(source / 'checkpoints', keep=None)
+    try:
+        if not checkpoints.steps:
+            raise UserError(f'init_from: {source} has no checkpoint yet; train it first')
+        step, part = checkpoints.steps[-1], 'ema'
+        old = checkpoints.leaves(step, part=part) if init.average else {}
+        if not old:
+            part = 'params'
+            old = checkpoints.leaves(step, part=part)
+    finally:
+        checkpoints.close()
+    return Start(source, step, part, match(init, old, flat(new), source=str(source)), old)
+
+
+def match(init: InitFrom, old: Shapes, new: Shapes, *, source: str) -> Match:
+    """Which parameters of an old run become which of a new one. Where a map sends two to one place, one that it names
+    goes before one that had the place already.
+
+    Raises:
+        UserError: on shapes that differ, parts of `map` and `left_out` that are no parameters, two that are named for
+            one place, or where nothing is loaded.
+    """
+    check_patterns(init.left_out, new, where='init_from.left_out')
+    old = {path: x for path, x in old.items() if not path.endswith(ADAPTER)}
+    _check_map(init.map, old, new)
+    loaded: dict[str, str] = {}
+    for path in sorted(old, key=lambda path: _key(init.map, path) is None):
+        place, named = _mapped(init.map, path), _key(init.map, path) is not None
+        if place not in new or any(reach(pattern, place) for pattern in init.left_out):
+            continue
+        if named and place in loaded:
+            raise UserError(f'init_from.map: {loaded[place]} and {path} of the old run are both for {place}')
+        loaded.setdefault(place, path)
+    other = [(place, path) for place, path in loaded.items() if old[path].shape != new[place].shape]
+    if other:
+        place, path = other[0]
+        more = f' ({len(other) - 1} more differ)' if other[1:] else ''
+        raise UserError(
+            f'init_from: {place} has shape {tuple(new[place].shape)}, and {path} of {source} has '
+            f'{tuple(old[path].shape)}{more}; nothing is cut or interpolated, so add it to init_from.left_out to start '
+            'it fresh'
+        )
+    if not loaded:
+        there, wanted = (', '.join(dict.fromkeys(path.split('/')[0] for path in x)) for x in (old, new))
+        raise UserError(
+            f'init_from: no parameter of {source} is one of this model; it has {there}, the model {wanted}; '
+            'init_from.map says which is which'
+        )
+    taken = set(loaded.values())
+    return Match(loaded, tuple(p for p in new if p not in loaded), tuple(p for p in old if p not in taken))
+
+
+def _key(names: Mapping[str, str], path: str) -> str | None:
+    """The longest beginning of a path that is mapped."""
+    return next((part for part in reversed(beginnings(path)) if part in names), None)
+
+
+def _mapped(names: Mapping[str, str], path: str) -> str:
+    key = _key(names, path)
+    return path if key is None else names[key] + path[len(key) :]
+
+
+def _check_map(names: Mapping[str, str], old: Shapes, new: Shapes) -> None:
+    for key, value in names.items():
+        for what, wanted, paths in (('the old run', key, old), ('this model', value, new)):
+            known = dict.fromkeys(part for path in paths for part in beginnings(path))
+            if wanted not in known:
+                raise UserError(f"init_from.map {key} -> {value}: {what} has no '{wanted}'{nearest(wanted, known)}")
+
+
+def load(start: Start, new: Any, mesh: jax.sharding.Mesh, *, experiment: Experiment) -> dict[str, jax.Array]:
+    """The parameters that are taken, by their new path, placed as `new` says (see `abstract_state`).
+
+    Nothing else of the old run is read. Its adapters are merged, for which its config is read.
+    """
+    shapes = flat(new)
+    like = {old: shapes[place] for place, old in start.match.loaded.items()}
+    adapters = {path: x for path, x in start.old.items() if path.endswith(ADAPTER) and _kernel(path) in like}
+    whole = replicated(mesh)
+    small = {path: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole) for path, x in adapters.items()}
+    checkpoints = Checkpoints(start.run / 'checkpoints', keep=None)
+    try:
+        read = checkpoints.restore_some(start.step, like | small, part=start.part)
+    finally:
+        checkpoints.close()
+    if adapters:
+        model = load_experiment(str(start.run), trust=packages_of(experiment)).model
+        kernels = {_kernel(path) for path in adapters}
+        shardings = nested({path: like[path].sharding for path in kernels})
+        merge = jax.jit(functools.partial(merged, model), out_shardings=shardings)
+        read |= flat(merge(nested({path: read[path] for path in kernels | adapters.keys()})))
+    return {place: read[old] for place, old in start.match.loaded.items()}
+
+
+def _kernel(adapter: str) -> str:
+    return f'{adapter.removesuffix(ADAPTER[0]).removesuffix(ADAPTER[1])}/kernel'
+
+
+def started(state: TrainState, loaded: Mapping[str, jax.Array]) -> TrainState:
+    """A fresh state with these parameters, its moving average with them too; in each lane, where there are several."""
+
+    def replaced(params: Any) -> Any:
+        there = flat(params)
+        return nested(there | {path: jnp.copy(jnp.broadcast_to(x, there[path].shape)) for path, x in loaded.items()})
+
+    return state.replace(params=replaced(state.params), ema=None if state.ema is None else replaced(state.ema))
+
+
+def record(start: Start) -> dict[str, Any]:
+    """What init.json holds."""
+    found = start.match
+    return start.origin | {'loaded': found.loaded, 'new': list(found.new), 'unused': list(found.unused)}
+
+
+def told(run: Path) -> dict[str, Any]:
+    """Of a run that started from another one, which that was, for its manifest."""
+    written = read_json(run / 'init.json')
+    return {name: written[name] for name in ORIGIN}
+
+
+def lines(start: Start, new: Any) -> list[str]:
+    """What is loaded, new and not used, as lines to print: numbers of parameters by part."""
+    shapes, found = flat(new), start.match
+    sizes = {path: math.prod(x.shape) for path, x in shapes.items()}
+    old = {path: math.prod(x.shape) for path, x in start.old.items()}
+    average = 'moving average' if start.part == 'ema' else 'parameters'
+    said = [f'starting from {start.run}, step {start.step}, {average}:']
+    said += _by_part('loaded', found.loaded, sizes, {p: f' from {q}' for p, q in found.loaded.items() if p != q})
+    said += _by_part('new', found.new, sizes, {})
+    said += _by_part('unused', found.unused, old, {})
+    return said
+
+
+def _by_part(what: str, paths: Iterable[str], sizes: Mapping[str, int], notes: Mapping[str, str]) -> list[str]:
+    parts: dict[str, list[str]] = {}
+    for path in paths:
+        parts.setdefault(path.split('/')[0], []).append(path)
+    told = []
+    for part, inside in parts.items():
+        every = len(inside) == sum(path.split('/')[0] == part for path in sizes)
+        names = '' if every else f'  {", ".join(path.removeprefix(f"{part}/") for path in inside[:4])}'
+        names += ', …' if not every and inside[4:] else ''
+        origin = notes.get(inside[0], '')
+        told.append(f'  {what:7}{part:24} {sum(sizes[path] for path in inside):14,}{names}{origin}')
+    return told
