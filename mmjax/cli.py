@@ -53,7 +53,8 @@ class Train(Verb):
     """Train, evaluate and report; the same command again goes on where a run stopped.
 
     After CONFIG come changes to it, in any order: PATH=NAME swaps a part (model.fusion=bottleneck), --PATH VALUE sets a
-    field (--steps 200 --model.fusion.num-tokens 8). `mmjax train CONFIG --help` lists the fields of a config.
+    field (--steps 200 --model.fusion.num-tokens 8). `mmjax train CONFIG --help` lists the fields of a config. Where it
+    has stages, PATH changes each of them, and STAGE.PATH one. --init-from.run RUN starts from the parameters of a run.
     """
 
     takes_overrides: ClassVar[bool] = True
@@ -61,7 +62,7 @@ class Train(Verb):
     config: Annotated[
         str,
         tyro.conf.Positional,
-        tyro.conf.arg(metavar='CONFIG', help='Python file with def experiment() -> Experiment'),
+        tyro.conf.arg(metavar='CONFIG', help='Python file with def experiment() -> Experiment, or a tuple of them'),
     ]
     workdir: Annotated[
         str | None,
@@ -71,20 +72,32 @@ class Train(Verb):
     ] = None
 
     def run(self, rest: list[str]) -> dict[str, Any]:
-        from mmjax.config import config_hash, load_file, override
+        from mmjax.config import load_stages, override, override_stages
         from mmjax.experiment import Experiment
 
-        written = load_file(self.config, kind=Experiment)
-        experiment = override(written, rest, prog=f'mmjax train {self.config}', known_flags=('--workdir', '--json'))
-        from mmjax.train.directory import MAY_CHANGE
+        written = load_stages(self.config, kind=Experiment)
+        given: Any = {'prog': f'mmjax train {self.config}', 'known_flags': ('--workdir', '--json')}
+        if isinstance(written, tuple):
+            from mmjax.train.stages import by_name, train_stages
+
+            stages = override_stages(by_name(written), rest, **given)
+            return train_stages(stages, workdir=self._directory(written, (*stages.values(),)), config_file=self.config)
+        experiment = override(written, rest, **given)
         from mmjax.train.run import train
 
-        same = {name: getattr(written, name) for name in MAY_CHANGE}  # with these changed it is the same run
-        digest = config_hash(dataclasses.replace(experiment, **same))
-        suffix = f'-{digest[:8]}' if digest != config_hash(written) else ''
+        return train(experiment, workdir=self._directory((written,), (experiment,)), config_file=self.config)
 
-        workdir = self.workdir or str(Path('runs', Path(self.config).stem + suffix))
-        return train(experiment, workdir=workdir, config_file=self.config)
+    def _directory(self, written: Sequence[Any], changed: Sequence[Any]) -> str:
+        """--workdir, or one that is named by the config and what was changed in it."""
+        from mmjax.config import config_hash
+        from mmjax.train.directory import MAY_CHANGE
+
+        suffix = ''
+        for before, now in zip(written, changed, strict=True):
+            same = {name: getattr(before, name) for name in MAY_CHANGE}  # with these changed it is the same run
+            digest = config_hash(dataclasses.replace(now, **same))
+            suffix += f'-{digest[:8]}' if digest != config_hash(before) else ''
+        return self.workdir or str(Path('runs', Path(self.config).stem + suffix))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -149,6 +149,4 @@ def _is_masked(x: Any) -> bool:
 
 
 def _map_with_name(function: Callable[[str, Any], Any], tree: Any) -> Any:
-    return jax.tree_util.tree_map_with_path(
-        lambda path, x: function('/'.join(key.key for key in path), x), tree
-    )
+    return jax.tree_util.tree_map_with_path(lambda path, x: function('/'.join(key.key for key in path), x), tree)

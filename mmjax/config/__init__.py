@@ -2,7 +2,18 @@
 
 from mmjax.config.differences import diff
 from mmjax.config.dumping import UPGRADES, config_hash, dump, load
-from mmjax.config.files import load_file
+from mmjax.config.files import load_file, load_stages
 from mmjax.config.overrides import override
+from mmjax.config.stages import override_stages
 
-__all__ = ['UPGRADES', 'config_hash', 'diff', 'dump', 'load', 'load_file', 'override']
+__all__ = [
+    'UPGRADES',
+    'config_hash',
+    'diff',
+    'dump',
+    'load',
+    'load_file',
+    'load_stages',
+    'override',
+    'override_stages',
+]

@@ -1,4 +1,4 @@
-"""A config file: Python with `def experiment() -> Experiment`, or `def study() -> Study`."""
+"""A config file: Python with `def experiment() -> Experiment`, or a tuple of them, or `def study() -> Study`."""
 
 import importlib.util
 import sys
@@ -13,11 +13,38 @@ from mmjax.errors import UserError, nearest
 def load_file(path: str, *, kind: type, function: str = 'experiment') -> Any:
     """Returns what a function of a config file returns, an instance of `kind`.
 
-    A file in a directory `configs` or `experiments` is imported as `configs.NAME`, any other as `NAME` with its
-    directory on `sys.path`; so the classes that it defines have a path by which a dump can name them.
-
     Raises:
         UserError: the file is missing, doesn't run, has no such function, or that returns something else.
+    """
+    made = _made(path, kind=kind, function=function)
+    if not isinstance(made, kind):
+        raise UserError(f'{path}: {function}() returns a {type(made).__name__}; it must return a {kind.__name__}')
+    return made
+
+
+def load_stages(path: str, *, kind: type) -> Any:
+    """Returns what `experiment` of a config file returns: an instance of `kind`, or a tuple of them, the stages.
+
+    Raises:
+        UserError: as `load_file`, and on an empty tuple.
+    """
+    made = _made(path, kind=kind, function='experiment')
+    if isinstance(made, tuple) and made and all(isinstance(stage, kind) for stage in made):
+        return made
+    if not isinstance(made, kind):
+        inside = f' of {", ".join(type(stage).__name__ for stage in made) or "nothing"}' * isinstance(made, tuple)
+        raise UserError(
+            f'{path}: experiment() returns a {type(made).__name__}{inside}; it must return a {kind.__name__}, or a '
+            'tuple of them for stages'
+        )
+    return made
+
+
+def _made(path: str, *, kind: type, function: str) -> Any:
+    """What the function returns.
+
+    A file in a directory `configs` or `experiments` is imported as `configs.NAME`, any other as `NAME` with its
+    directory on `sys.path`; so the classes that it defines have a path by which a dump can name them.
     """
     file = Path(path)
     if not file.is_file():
@@ -30,14 +57,11 @@ def load_file(path: str, *, kind: type, function: str = 'experiment') -> Any:
     if not callable(make):
         raise UserError(f'{path}: defines no function `{function}`; write def {function}() -> {kind.__name__}')
     try:
-        made = make()
+        return make()
     except UserError:
         raise
     except Exception as error:
         raise UserError(_where(error, file=file.resolve(), shown=path)) from error
-    if not isinstance(made, kind):
-        raise UserError(f'{path}: {function}() returns a {type(made).__name__}; it must return a {kind.__name__}')
-    return made
 
 
 def _import(file: Path, *, shown: str, function: str) -> ModuleType:

@@ -22,8 +22,8 @@ def part_help(node: Node) -> str:
 
 
 def summary(cls: type) -> str:
-    """Returns the first sentence of a class's docstring, '' where only dataclass has written one."""
-    if (cls.__doc__ or '').startswith(f'{cls.__name__}('):
+    """Returns the first sentence of a part's docstring, '' where only dataclass has written one."""
+    if not dataclasses.is_dataclass(cls) or (cls.__doc__ or '').startswith(f'{cls.__name__}('):
         return ''
     paragraph = ' '.join(inspect.cleandoc(cls.__doc__ or '').split('\n\n')[0].split())
     return re.split(r'(?<=\.) (?=[A-Z])', paragraph)[0]

@@ -17,6 +17,8 @@ from mmjax.config.swaps import Spot, find, swap, walk
 from mmjax.config.tree import Node, from_tree, to_tree
 from mmjax.errors import UserError, nearest
 
+PATH = re.compile(r'\w[\w.-]*')
+
 
 def override(obj: Any, args: Sequence[str], *, prog: str = 'mmjax', known_flags: Sequence[str] = ()) -> Any:
     """Returns `obj` with the changes that `args` ask for.
@@ -32,7 +34,7 @@ def override(obj: Any, args: Sequence[str], *, prog: str = 'mmjax', known_flags:
     flags: list[str] = []
     for token in args:
         path, equals, value = token.partition('=')
-        if not equals or not re.fullmatch(r'\w[\w.-]*', path) or _takes_value(tree, flags[-1:]):
+        if not equals or not PATH.fullmatch(path) or takes_value(tree, flags[-1:]):
             flags.append(token)
             continue
         spot = find(tree, path)
@@ -47,7 +49,7 @@ def override(obj: Any, args: Sequence[str], *, prog: str = 'mmjax', known_flags:
     return from_tree(_parse(tree, flags, prog=prog, known_flags=known_flags))
 
 
-def _takes_value(tree: Node, flag: Sequence[str]) -> bool:
+def takes_value(tree: Node, flag: Sequence[str]) -> bool:
     """Whether the token before is a flag that waits for its value, so that `--name lr=3` sets a name."""
     path = flag[0].removeprefix('--') if flag and flag[0].startswith('--') and '=' not in flag[0] else ''
     spots = (spot for spot in walk(tree) if spot.is_flag and not isinstance(spot.value, bool))

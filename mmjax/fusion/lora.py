@@ -10,8 +10,7 @@ from mmjax.types import Fused, Tokens
 
 
 class LoraFusion(Lora, Fusion, kw_only=True):
-    """A fusion with adapters of low rank (see `mmjax.nn.lora`): `model.fusion=lora_fusion` wraps the one that is there.
-    """
+    """A fusion with adapters of low rank (see `mmjax.nn.lora`): `model.fusion=lora_fusion` wraps the one that is there."""
 
     module: Fusion
     entry_norm: Norm = field(init=False, default_factory=LayerNorm)  # that of the module is used

@@ -19,7 +19,6 @@ from mmjax.study.remedies import pilots
 from mmjax.study.study import Study
 from mmjax.train.lanes import Lanes
 from mmjax.train.run import score_all, shapes_of_batch
-from mmjax.train.state import create_state
 
 
 def measured_weights(experiment: Experiment, *, split: str = 'validation') -> dict[str, float]:
@@ -43,9 +42,8 @@ def measured_weights(experiment: Experiment, *, split: str = 'validation') -> di
         evaluator = Accuracy(output=objective.output, target=objective.target)
         evals = {where: Evaluation(d, evaluator, view=objective.view) for where, d in data.items()}
         pilot = dataclasses.replace(pilot, evals=evals)
-        batch = shapes_of_batch(pilot)
-        lanes = Lanes(pilot, batch, pilot.mesh.build())
-        first = jax.jit(lambda pilot=pilot, batch=batch: create_state(pilot, batch).evaluated)()
+        lanes = Lanes(pilot, shapes_of_batch(pilot), pilot.mesh.build())
+        first = jax.tree.map(lambda x: x[0], lanes.begin([pilot])[0].evaluated)
         (lane,) = lanes.train([pilot])
         if lane.diverged:
             raise UserError(f'blend_weights: {name} alone diverged in step {lane.last_finite}; lower the rate')

@@ -54,8 +54,7 @@ class Checkpoints:
         return jax.tree.map(lambda x, s: jax.device_put(x, s.sharding), restored['state'], like)
 
     def leaves(self, step: int, *, part: str) -> dict[str, jax.ShapeDtypeStruct]:
-        """Shapes and dtypes of the arrays of a part of a state, 'params' or 'ema', by their paths; of None there are none.
-        """
+        """Shapes and dtypes of the arrays of a part of a state, 'params' or 'ema', by their paths; of None there are none."""
         tree = ocp.PyTreeCheckpointHandler().metadata(self._state(step)).tree.get(part)
         return {path: jax.ShapeDtypeStruct(x.shape, x.dtype) for path, x in flat(tree or {}).items()}
 

@@ -1,5 +1,6 @@
 """Starting at the parameters of another run: what fits is found and told before anything trains, then read."""
 
+import contextlib
 import functools
 import math
 from collections.abc import Iterable, Mapping
@@ -70,18 +71,25 @@ def find_start(experiment: Experiment, new: Any, *, run: Path | None) -> Start |
     if not (source / 'checkpoints').is_dir():
         names = [str(path.parent) for path in source.parent.glob('*/checkpoints')]
         raise UserError(f'init_from: {source} is no run with a checkpoint{nearest(str(source), names)}')
-    checkpoints = Checkpoints(source / 'checkpoints', keep=None)
-    try:
-        if not checkpoints.steps:
-            raise UserError(f'init_from: {source} has no checkpoint yet; train it first')
-        step, part = checkpoints.steps[-1], 'ema'
+    step, part = newest_step(source), 'ema'
+    with _checkpoints(source) as checkpoints:
         old = checkpoints.leaves(step, part=part) if init.average else {}
         if not old:
             part = 'params'
             old = checkpoints.leaves(step, part=part)
-    finally:
-        checkpoints.close()
     return Start(source, step, part, match(init, old, flat(new), source=str(source)), old)
+
+
+def newest_step(run: Path) -> int:
+    """Of a run's checkpoints. Raises UserError where it has none."""
+    with _checkpoints(run) as checkpoints:
+        if not checkpoints.steps:
+            raise UserError(f'init_from: {run} has no checkpoint yet; train it first')
+        return checkpoints.steps[-1]
+
+
+def _checkpoints(run: Path) -> contextlib.closing[Checkpoints]:
+    return contextlib.closing(Checkpoints(run / 'checkpoints', keep=None))
 
 
 def match(init: InitFrom, old: Shapes, new: Shapes, *, source: str) -> Match:
@@ -150,11 +158,8 @@ def load(start: Start, new: Any, mesh: jax.sharding.Mesh, *, experiment: Experim
     adapters = {path: x for path, x in start.old.items() if path.endswith(ADAPTER) and _kernel(path) in like}
     whole = replicated(mesh)
     small = {path: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole) for path, x in adapters.items()}
-    checkpoints = Checkpoints(start.run / 'checkpoints', keep=None)
-    try:
+    with _checkpoints(start.run) as checkpoints:
         read = checkpoints.restore_some(start.step, like | small, part=start.part)
-    finally:
-        checkpoints.close()
     if adapters:
         model = load_experiment(str(start.run), trust=packages_of(experiment)).model
         kernels = {_kernel(path) for path in adapters}
@@ -169,7 +174,12 @@ def _kernel(adapter: str) -> str:
 
 
 def started(state: TrainState, loaded: Mapping[str, jax.Array]) -> TrainState:
-    """A fresh state with these parameters, its moving average with them too; in each lane, where there are several."""
+    """A fresh state with these parameters, its moving average with them too; in each lane, where there are several.
+
+    Each is a copy: a train step donates its state.
+    """
+    if not loaded:
+        return state
 
     def replaced(params: Any) -> Any:
         there = flat(params)
@@ -191,27 +201,30 @@ def told(run: Path) -> dict[str, Any]:
 
 
 def lines(start: Start, new: Any) -> list[str]:
-    """What is loaded, new and not used, as lines to print: numbers of parameters by part."""
-    shapes, found = flat(new), start.match
-    sizes = {path: math.prod(x.shape) for path, x in shapes.items()}
+    """What is loaded, new and not used, as lines to print: numbers of parameters by part, and names where a part is so
+    in part.
+    """
+    sizes, found = {path: math.prod(x.shape) for path, x in flat(new).items()}, start.match
     old = {path: math.prod(x.shape) for path, x in start.old.items()}
     average = 'moving average' if start.part == 'ema' else 'parameters'
     said = [f'starting from {start.run}, step {start.step}, {average}:']
-    said += _by_part('loaded', found.loaded, sizes, {p: f' from {q}' for p, q in found.loaded.items() if p != q})
-    said += _by_part('new', found.new, sizes, {})
-    said += _by_part('unused', found.unused, old, {})
+    for part, paths in _by_part(found.loaded).items():
+        origins = sorted({found.loaded[p].split('/')[0] for p in paths} - {part})
+        said.append(_line('loaded', part, paths, sizes) + (f'  from {", ".join(origins)}' if origins else ''))
+    for what, everything, known in (('new', found.new, sizes), ('unused', found.unused, old)):
+        for part, paths in _by_part(everything).items():
+            some = len(paths) < len(_by_part(known)[part])
+            names = [path.removeprefix(f'{part}/') for path in paths[:4]] + (['…'] if paths[4:] else [])
+            said.append(_line(what, part, paths, known) + (f'  {", ".join(names)}' if some else ''))
     return said
 
 
-def _by_part(what: str, paths: Iterable[str], sizes: Mapping[str, int], notes: Mapping[str, str]) -> list[str]:
+def _by_part(paths: Iterable[str]) -> dict[str, list[str]]:
     parts: dict[str, list[str]] = {}
     for path in paths:
         parts.setdefault(path.split('/')[0], []).append(path)
-    told = []
-    for part, inside in parts.items():
-        every = len(inside) == sum(path.split('/')[0] == part for path in sizes)
-        names = '' if every else f'  {", ".join(path.removeprefix(f"{part}/") for path in inside[:4])}'
-        names += ', …' if not every and inside[4:] else ''
-        origin = notes.get(inside[0], '')
-        told.append(f'  {what:7}{part:24} {sum(sizes[path] for path in inside):14,}{names}{origin}')
-    return told
+    return parts
+
+
+def _line(what: str, part: str, paths: Iterable[str], sizes: Mapping[str, int]) -> str:
+    return f'  {what:7}{part:24} {sum(sizes[path] for path in paths):14,}'

@@ -8,6 +8,7 @@ they do. Steps are not put into one scanned program: XLA's convolutions on a CPU
 import copy
 import dataclasses
 import functools
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -20,7 +21,8 @@ from mmjax.data.batch import stack
 from mmjax.experiment import Experiment
 from mmjax.sharding import place_batch
 from mmjax.train.evaluate import Scorer
-from mmjax.train.state import TrainState, create_state
+from mmjax.train.init import find_start, lines, load, started
+from mmjax.train.state import TrainState, abstract_state, create_state
 from mmjax.train.step import Metrics, train_step
 from mmjax.types import Batch, Shapes
 
@@ -48,11 +50,13 @@ class Lanes:
     """The program of an experiment, compiled once for lanes of any seed and peak rate.
 
     Its schedule has a field `peak`. A lane whose loss or gradient is not finite keeps the parameters that it had, so
-    what it is scored by is its last finite state. `batch`: shapes of a batch.
+    what it is scored by is its last finite state. `batch`: shapes of a batch. Where the experiment starts from another
+    run, each lane does; of that its own seed draws what is new.
     """
 
     def __init__(self, experiment: Experiment, batch: Shapes, mesh: jax.sharding.Mesh):
         self._experiment, self._mesh = experiment, mesh
+        self._loaded = _loaded(experiment, batch, mesh)
         self._create = functools.partial(_create, experiment=experiment, batch=batch)
         self._advance = functools.partial(_advance, experiment=experiment)
         self._compiled: dict[int, tuple[Callable[..., Any], Callable[..., Any]]] = {}
@@ -60,19 +64,16 @@ class Lanes:
 
     def train(self, experiments: Sequence[Experiment]) -> list[Lane]:
         """Trains all of them side by side; they must be this experiment but for seed, peak rate and evaluations."""
-        for experiment in experiments:
-            assert _template(experiment) == _template(self._experiment), 'another experiment'
-        seeds = np.array([experiment.seed for experiment in experiments], np.int32)
-        peaks = np.array([peak_of(experiment) for experiment in experiments], np.float32)
+        state, finite = self.begin(experiments)
         streams = [
             train_batches(experiment.data, batch_size=experiment.batch_size, seed=experiment.seed)
             for experiment in experiments
         ]
-        create, advance = self._programs(len(experiments))
+        _, advance = self._programs(len(experiments))
         curve = Curve(self._experiment.steps)
         try:
+            seeds, peaks = _numbers(experiments)
             with jax.set_mesh(self._mesh):
-                state, finite = create(seeds, peaks)
                 for _ in range(self._experiment.steps):
                     batch = place_batch(stack([next(stream) for stream in streams]), self._mesh, leading=1)
                     state, finite, metrics = advance(state, finite, batch, seeds, peaks)
@@ -89,6 +90,15 @@ class Lanes:
             )
             for i, experiment in enumerate(experiments)
         ]
+
+    def begin(self, experiments: Sequence[Experiment]) -> tuple[TrainState, jax.Array]:
+        """The states before the first step, with an axis of lanes in front; and zeros, the steps that were finite."""
+        for experiment in experiments:
+            assert _template(experiment) == _template(self._experiment), 'another experiment'
+        create, _ = self._programs(len(experiments))
+        with jax.set_mesh(self._mesh):
+            state, finite = create(*_numbers(experiments))
+            return started(state, self._loaded), finite
 
     def _programs(self, lanes: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
         """Creating and advancing the states of so many lanes; a single one pays for no batching."""
@@ -108,6 +118,24 @@ def with_peak(experiment: Experiment, peak: float) -> Experiment:
     """The experiment with another peak rate."""
     schedule = dataclasses.replace(experiment.optim.schedule, peak=peak)  # pyright: ignore
     return dataclasses.replace(experiment, optim=dataclasses.replace(experiment.optim, schedule=schedule))
+
+
+def _numbers(experiments: Sequence[Experiment]) -> tuple[np.ndarray, np.ndarray]:
+    """Seeds and peaks of lanes."""
+    seeds = np.array([experiment.seed for experiment in experiments], np.int32)
+    return seeds, np.array([peak_of(experiment) for experiment in experiments], np.float32)
+
+
+def _loaded(experiment: Experiment, batch: Shapes, mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:
+    """What each lane takes from another run, told as a run tells it."""
+    experiment.init_from.check()
+    if not experiment.init_from.given:
+        return {}
+    params = abstract_state(experiment, batch, mesh).params
+    start = find_start(experiment, params, run=None)
+    assert start is not None
+    print('\n'.join(lines(start, params)), file=sys.stderr, flush=True)
+    return load(start, params, mesh, experiment=experiment)
 
 
 def _traced(experiment: Experiment, seed: Any, peak: Any) -> Experiment:

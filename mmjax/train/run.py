@@ -78,11 +78,12 @@ def prepare(experiment: Experiment, *, run: Path | None) -> Prepared:
     batch = shapes_of_batch(experiment)
     shapes = abstract_state(experiment, batch, mesh)
     _check_classes(experiment, shapes)
-    begins = run is not None and not _has_checkpoint(run)
+    begins = run is not None and not has_checkpoint(run)
     return Prepared(mesh, batch, shapes, find_start(experiment, shapes.params, run=run) if begins else None)
 
 
-def _has_checkpoint(run: Path) -> bool:
+def has_checkpoint(run: Path) -> bool:
+    """Whether a run goes on from where it stopped, when it is trained."""
     directory = run / 'checkpoints'
     return directory.is_dir() and any(path.name.isdigit() for path in directory.iterdir())
 
