@@ -18,6 +18,8 @@ from mmjax.errors import UserError, nearest
 
 MESH_AXES = ('data', 'fsdp', 'tensor')
 
+AnyMesh = jax.sharding.Mesh | jax.sharding.AbstractMesh  # of devices, or of so many that are not here
+
 # logical axis: (mesh axes of a parameter, mesh axes of an activation)
 TABLE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     'batch': ((), ('data', 'fsdp')),
@@ -116,7 +118,7 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, spec)
 
 
-def parameter_shardings(boxed: Any, mesh: jax.sharding.Mesh) -> Any:
+def parameter_shardings(boxed: Any, mesh: AnyMesh) -> Any:
     """Shardings of a tree of abstract parameters that still carry their logical axes (`jax.eval_shape` of `init`)."""
 
     def one(path: Any, leaf: Any) -> NamedSharding:
@@ -130,7 +132,7 @@ def parameter_shardings(boxed: Any, mesh: jax.sharding.Mesh) -> Any:
     return jax.tree_util.tree_map_with_path(one, boxed, is_leaf=lambda leaf: isinstance(leaf, meta.AxisMetadata))
 
 
-def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
+def replicated(mesh: AnyMesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 

@@ -57,7 +57,7 @@ class _Parser(argparse.ArgumentParser):
 def _arguments(argv: Sequence[str], *, root: Path) -> argparse.Namespace:
     parser = _Parser(prog='scripts/check', description=(__doc__ or '').partition(': ')[2])
     parser.add_argument('names', nargs='*', metavar='NAME', help=f'one of: {", ".join(names(root))}')
-    parser.add_argument('--all', action='store_true', help='all of them')
+    parser.add_argument('--all', action='store_true', help='all of them but those that need what is not everywhere')
     parser.add_argument('--seeds', nargs='+', type=int, default=[], metavar='N', help='instead of those of the file')
     parser.add_argument('--write', action='store_true', help='store the scores in configs/expected/NAME.json')
     parser.add_argument('--json', metavar='FILE', help='also write the scores and verdicts as flat JSON')
@@ -67,10 +67,19 @@ def _arguments(argv: Sequence[str], *, root: Path) -> argparse.Namespace:
         raise UserError(f'unknown argument {unknown[0]!r}{nearest(unknown[0], flags)}')
     if any(seed < 0 for seed in given.seeds):
         raise UserError(f'--seeds {min(given.seeds)}: a seed is 0 or more')
-    given.names = list(dict.fromkeys([*given.names, *(names(root) if given.all else ())]))
+    given.names = list(dict.fromkeys([*given.names, *(_everywhere(root) if given.all else ())]))
     if not given.names:
         raise UserError(f'name a recipe ({", ".join(names(root)) or "there is none yet"}), or --all')
     return given
+
+
+def _everywhere(root: Path) -> list[str]:
+    """The recipes that need nothing special; says which others there are."""
+    needs = {name: read(name, root=root).needs for name in names(root)}
+    for name, what in needs.items():
+        if what:
+            print(f'{name}: left out, it needs {what}; scripts/check {name} runs it')
+    return [name for name, what in needs.items() if not what]
 
 
 def _check_code(name: str, seeds: Sequence[int]) -> None:

@@ -10,7 +10,7 @@ from flax import struct
 from jaxtyping import Array, Int
 
 from mmjax.experiment import Experiment
-from mmjax.sharding import parameter_shardings, replicated
+from mmjax.sharding import AnyMesh, parameter_shardings, replicated
 from mmjax.types import Shapes
 
 
@@ -54,7 +54,7 @@ def create_state(experiment: Experiment, batch: Shapes) -> TrainState:
     return TrainState(jnp.zeros((), jnp.int32), params, optim.build(experiment.steps).init(optim.trained(params)), ema)
 
 
-def abstract_state(experiment: Experiment, batch: Shapes, mesh: jax.sharding.Mesh) -> TrainState:
+def abstract_state(experiment: Experiment, batch: Shapes, mesh: AnyMesh) -> TrainState:
     """Shapes, dtypes and shardings of the state. Moments and moving average live where their parameters live."""
     state = jax.eval_shape(lambda: create_state(experiment, batch))
     params = parameter_shardings(jax.eval_shape(lambda: model_parameters(experiment, batch)), mesh)

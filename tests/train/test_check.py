@@ -73,6 +73,15 @@ def test_seeds_json_and_write(tmp_path, trained, capsys):
     assert json.loads(Path('flat.json').read_text()) == {'good/1': 0.95, 'good/mean': 0.95, 'good/passed': True}
 
 
+def test_all_leaves_out_what_needs_more_than_this_machine(tmp_path, trained, capsys):
+    path = put(tmp_path)
+    path.with_name('huge.json').write_text(path.read_text().replace('{', '{"needs": "a pod", ', 1))
+    code, said = answer(tmp_path, '--all', '--seeds', '0', capsys=capsys)
+    assert code == 0 and [run for run, *_ in trained] == ['runs/check/good-0']
+    assert 'huge: left out, it needs a pod; scripts/check huge runs it' in said
+    assert answer(tmp_path, 'huge', '--seeds', '1', capsys=capsys)[0] == 0 and trained[1][0] == 'runs/check/huge-1'
+
+
 def test_a_score_is_written_only_where_the_committed_code_gave_it(tmp_path, trained, capsys, monkeypatch):
     path = put(tmp_path)
     before = path.read_text()

@@ -38,7 +38,9 @@ def test_every_file_fits_its_recipe(name):
     evaluation, _, metric = expected.metric.partition('/')
     evaluator = experiment.evals[evaluation].evaluator
     whole = dict.fromkeys(('predicted', 'target', 'by', 'group'), np.arange(2))
-    parts = dict.fromkeys(('probability', 'loss'), np.ones(2)) | dict.fromkeys(('a', 'b'), np.eye(2))
+    parts = dict.fromkeys(('probability', 'loss', 'accuracy', 'best'), np.ones(2)) | dict.fromkeys(
+        ('a', 'b'), np.eye(2)
+    )
     assert metric in evaluator.metrics(whole | parts, {})
 
 
