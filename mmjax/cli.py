@@ -72,32 +72,9 @@ class Train(Verb):
     ] = None
 
     def run(self, rest: list[str]) -> dict[str, Any]:
-        from mmjax.config import load_stages, override, override_stages
-        from mmjax.experiment import Experiment
+        from mmjax.train.command import train_command
 
-        written = load_stages(self.config, kind=Experiment)
-        given: Any = {'prog': f'mmjax train {self.config}', 'known_flags': ('--workdir', '--json')}
-        if isinstance(written, tuple):
-            from mmjax.train.stages import by_name, train_stages
-
-            stages = override_stages(by_name(written), rest, **given)
-            return train_stages(stages, workdir=self._directory(written, (*stages.values(),)), config_file=self.config)
-        experiment = override(written, rest, **given)
-        from mmjax.train.run import train
-
-        return train(experiment, workdir=self._directory((written,), (experiment,)), config_file=self.config)
-
-    def _directory(self, written: Sequence[Any], changed: Sequence[Any]) -> str:
-        """--workdir, or one that is named by the config and what was changed in it."""
-        from mmjax.config import config_hash
-        from mmjax.train.directory import MAY_CHANGE
-
-        suffix = ''
-        for before, now in zip(written, changed, strict=True):
-            same = {name: getattr(before, name) for name in MAY_CHANGE}  # with these changed it is the same run
-            digest = config_hash(dataclasses.replace(now, **same))
-            suffix += f'-{digest[:8]}' if digest != config_hash(before) else ''
-        return self.workdir or str(Path('runs', Path(self.config).stem + suffix))
+        return train_command(self.config, rest, workdir=self.workdir)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmjax.errors import UserError
-from mmjax.optim import AdamW, WarmupConstant, WarmupCosine
+from mmjax.optim import AdamW, WarmupConstant, WarmupCosine, joined
 
 
 def warmup_cosine(step, *, peak, warmup, end, steps):
@@ -96,3 +96,53 @@ def test_matrices_alone_decay():
         'embed': {'embedding': False},
     }
     assert AdamW(decayed=('kernel', 'embedding')).decay_mask(PARAMS)['embed']['embedding']
+
+
+def test_rates_multiply_what_adamw_does_and_what_is_frozen_is_not_there():
+    """NumPy once more: the norm is that of the trained gradients, step and decay are scaled together."""
+    rates = {'dense': 0.5, 'dense/bias': 2.0, 'embed': 0.0}
+    config = AdamW(schedule=WarmupConstant(peak=0.1, warmup=0), decay=0.05, clip=1.0, rates=rates)
+    optimiser, params = config.build(10), jax.tree.map(jnp.asarray, PARAMS)
+    trained = config.trained(params)
+    assert jax.tree.structure(trained) != jax.tree.structure(params) and not jax.tree.leaves(trained['embed'])
+    state = optimiser.init(trained)
+    assert sum(x.size for x in jax.tree.leaves(state) if x.ndim) == 2 * (6 + 2 + 3)  # two moments of each that trains
+    updates, _ = optimiser.update(config.trained(gradients(0)), state, trained)
+    found = joined(optax.apply_updates(trained, updates), params)
+    assert jax.tree.structure(found) == jax.tree.structure(params)
+    grads = gradients(0)
+    kept = [grads['dense']['kernel'], grads['dense']['bias'], grads['norm']['scale']]
+    clip = max(1, math.sqrt(sum((g**2).sum() for g in kept)))
+    for part, name, rate in [('dense', 'kernel', 0.5), ('dense', 'bias', 2.0), ('norm', 'scale', 1.0)]:
+        g, x = grads[part][name] / clip, PARAMS[part][name]
+        step = g / (np.abs(g) + 1e-8) + (0.05 * x if name == 'kernel' else 0)
+        np.testing.assert_allclose(found[part][name], x - 0.1 * rate * step, atol=1e-5, err_msg=f'{part}/{name}')
+    np.testing.assert_array_equal(found['embed']['embedding'], PARAMS['embed']['embedding'])
+
+
+@pytest.mark.parametrize(
+    ('rates', 'told'),
+    [
+        (
+            {'embd': 0.0},
+            r"optim.rates: 'embd' is no parameter; did you mean 'embed'\? \(there are dense, norm, embed\)",
+        ),
+        ({'dense': -1.0}, 'optim.rates: -1.0 of dense is no factor'),
+        ({'dense': math.nan}, 'optim.rates: nan of dense is no factor'),
+        ({'*': 0.0}, 'freezes every parameter'),
+    ],
+)
+def test_rates_that_cannot_be(rates, told):
+    with pytest.raises(UserError, match=told):
+        AdamW(rates=rates).trained(PARAMS)
+
+
+def test_without_rates_the_state_is_what_it_was():
+    """So that checkpoints of older runs fit."""
+    plain, scaled = AdamW(), AdamW(rates={'dense': 0.5})
+    assert plain.trained(PARAMS) is PARAMS
+    before = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-3, mask=plain.decay_mask)).init(PARAMS)
+    schedule = optax.ScaleByScheduleState(jnp.zeros((), jnp.int32))
+    found = plain.build(200).init(PARAMS)
+    assert jax.tree.structure(found) == jax.tree.structure((before[0], (*before[1][:2], schedule)))
+    assert jax.tree.structure(scaled.build(200).init(PARAMS)) != jax.tree.structure(found)

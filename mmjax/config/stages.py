@@ -5,6 +5,7 @@ from typing import Any
 
 from mmjax.config.overrides import PATH, override, takes_value
 from mmjax.config.tree import Node, to_tree
+from mmjax.errors import UserError, nearest
 
 
 def override_stages(
@@ -16,12 +17,13 @@ def override_stages(
     it. Else as `override`.
     """
     tree = to_tree(dict(stages), annotation=dict)
-    return override(dict(stages), list(_named(tree, args)), prog=prog, known_flags=known_flags)
+    return override(dict(stages), list(_named(tree, args, known_flags=known_flags)), prog=prog, known_flags=known_flags)
 
 
-def _named(tree: Node, args: Sequence[str]) -> Iterator[str]:
+def _named(tree: Node, args: Sequence[str], *, known_flags: Sequence[str]) -> Iterator[str]:
     """['--seed', '1'] -> ['--pretrain.seed', '1', '--finetune.seed', '1']."""
-    names = {name.replace('-', '_') for name in tree.children}
+    names = {_snake(name) for name in tree.children}
+    fields = {_snake(name) for stage in tree.children.values() for name in stage.children}
     tokens = list(args)
     while tokens:
         token = tokens.pop(0)
@@ -30,7 +32,13 @@ def _named(tree: Node, args: Sequence[str]) -> Iterator[str]:
         if not PATH.fullmatch(path) or not (dashes or equals) or token == '--help':
             yield token
             continue
-        one = path.split('.')[0].replace('-', '_') in names
+        head = _snake(path.split('.')[0])
+        one = head in names
+        if not one and head not in fields:
+            known = [f'{dashes}{name}' for name in [*tree.children, *fields]] + [*known_flags] * bool(dashes)
+            there = ', '.join(tree.children)
+            hint = nearest(f'{dashes}{head}', known) or f' (the stages are {there})'
+            raise UserError(f'{dashes}{path}: begins with no stage, and no stage has such a field{hint}')
         places = [token] if one else [f'{dashes}{name}.{token.removeprefix("--")}' for name in tree.children]
         values: list[str] = []
         while dashes and not equals and tokens and not tokens[0].startswith('--') and tokens[0] != '-h':
@@ -39,6 +47,10 @@ def _named(tree: Node, args: Sequence[str]) -> Iterator[str]:
             values.append(tokens.pop(0))
         for place in places:
             yield from (place, *values)
+
+
+def _snake(name: str) -> str:
+    return name.replace('-', '_')
 
 
 def _swaps(token: str) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import field
 
 from mmjax.fusion.base import Flow, Fusion
 from mmjax.nn.lora import Lora
-from mmjax.nn.norm import LayerNorm, Norm
+from mmjax.nn.norm import Norm
 from mmjax.types import Fused, Tokens
 
 
@@ -13,7 +13,7 @@ class LoraFusion(Lora, Fusion, kw_only=True):
     """A fusion with adapters of low rank (see `mmjax.nn.lora`): `model.fusion=lora_fusion` wraps the one that is there."""
 
     module: Fusion
-    entry_norm: Norm = field(init=False, default_factory=LayerNorm)  # that of the module is used
+    entry_norm: Norm | None = field(init=False, default=None)  # pyright: ignore  # that of the module is used
 
     @property
     def modalities(self) -> int | None:  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -19,6 +19,7 @@ import numpy as np
 
 from mmjax.config.swaps import concrete
 from mmjax.fusion.base import Fusion
+from mmjax.nn.lora import Lora
 from mmjax.train.files import write_json
 from mmjax.train.manifest import code_version
 from mmjax.types import Tokens
@@ -48,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.parse_args(argv)
     ratios: dict[str, float] = {}
     for cls in concrete(Fusion):
-        if cls.modalities not in (None, len(LENGTHS)):
+        if issubclass(cls, Lora) or cls.modalities not in (None, len(LENGTHS)):  # a wrapper is no design
             continue
         set_here: dict[str, Any] = {'unroll': getattr(cls, 'depth', 0) or 1, 'rows': 8, 'columns': 8}
         fields = {field.name for field in dataclasses.fields(cls)}

@@ -59,7 +59,7 @@ class Checkpoints:
         return {path: jax.ShapeDtypeStruct(x.shape, x.dtype) for path, x in flat(tree or {}).items()}
 
     def restore_some(self, step: int, like: Mapping[str, jax.ShapeDtypeStruct], *, part: str) -> dict[str, jax.Array]:
-        """The arrays of a part of a state with these paths, in the dtypes and shardings of `like`; no others are read."""
+        """The arrays of 'params' or 'ema' with these paths, in dtypes and shardings of `like`; no others are read."""
         item = {part: nested(like)}
         arguments = ocp.checkpoint_utils.construct_restore_args(item)
         restored = ocp.PyTreeCheckpointHandler().restore(

@@ -29,7 +29,7 @@ ADAPTER = ('/lora/a', '/lora/b')
 
 @dataclass(frozen=True)
 class Match:
-    """loaded: by path of the new run, that of the old one. new: paths that start fresh. unused: paths of the old run."""
+    """loaded: by path in the new run, that in the old one. new: paths that start fresh. unused: of the old run."""
 
     loaded: dict[str, str]
     new: tuple[str, ...]

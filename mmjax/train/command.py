@@ -1,0 +1,37 @@
+"""`mmjax train`: a config file, what was changed in it, and the directory that follows from both."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmjax.config import config_hash, load_stages, override, override_stages
+from mmjax.experiment import Experiment
+from mmjax.train import run
+from mmjax.train.directory import MAY_CHANGE
+from mmjax.train.stages import by_name, train_stages
+
+FLAGS = ('--workdir', '--json')
+
+
+def train_command(file: str, changes: Sequence[str], *, workdir: str | None = None) -> dict[str, float]:
+    """Trains what a config file returns, one experiment or its stages, with changes as on the command line.
+
+    workdir: default runs/CONFIG, with the hashes of what was changed.
+    """
+    written = load_stages(file, kind=Experiment)
+    prog = f'mmjax train {file}'
+    if isinstance(written, tuple):
+        stages = override_stages(by_name(written), changes, prog=prog, known_flags=FLAGS)
+        directory = workdir or _directory(file, written, tuple(stages.values()))
+        return train_stages(stages, workdir=directory, config_file=file)
+    experiment = override(written, changes, prog=prog, known_flags=FLAGS)
+    return run.train(experiment, workdir=workdir or _directory(file, (written,), (experiment,)), config_file=file)
+
+
+def _directory(file: str, written: Sequence[Experiment], changed: Sequence[Experiment]) -> str:
+    suffix = ''
+    for before, now in zip(written, changed, strict=True):
+        same = {name: getattr(before, name) for name in MAY_CHANGE}  # with these changed it is the same run
+        digest = config_hash(dataclasses.replace(now, **same))
+        suffix += f'-{digest[:8]}' if digest != config_hash(before) else ''
+    return str(Path('runs', Path(file).stem + suffix))
