@@ -96,8 +96,8 @@ class Experiment:
     what is done to the gradients before the optimiser has them, so that no modality holds another back. init_from: the
     run whose parameters it starts from.
 
-    A config file may return several, as a tuple: stages, each a run WORKDIR/NAME of its own, in their order. A later one
-    starts from an earlier one by `InitFrom(stage=NAME)`.
+    A config file may return several, as a tuple: stages, in their order, each a run WORKDIR/NAME of its own. A later
+    one starts from an earlier one by `InitFrom(stage=NAME)`.
 
         pretrain = Experiment(name='pretrain', …)
         probe = replace(pretrain, name='probe', objectives=…, init_from=InitFrom(stage='pretrain'),

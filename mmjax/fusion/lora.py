@@ -10,7 +10,7 @@ from mmjax.types import Fused, Tokens
 
 
 class LoraFusion(Lora, Fusion, kw_only=True):
-    """A fusion with adapters of low rank (see `mmjax.nn.lora`): `model.fusion=lora_fusion` wraps the one that is there."""
+    """A fusion with adapters of low rank (see `mmjax.nn.lora`): `model.fusion=lora_fusion` wraps the one it has."""
 
     module: Fusion
     entry_norm: Norm | None = field(init=False, default=None)  # pyright: ignore  # that of the module is used

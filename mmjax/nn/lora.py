@@ -31,7 +31,7 @@ class Lora(nn.Module, kw_only=True):
         UserError: on a rank below 1, or a target that no layer is called.
     """
 
-    module: nn.Module
+    module: Any
     rank: int = 8
     alpha: float = 16.0
     targets: tuple[str, ...] = ('*query', '*value')

@@ -54,7 +54,7 @@ class Checkpoints:
         return jax.tree.map(lambda x, s: jax.device_put(x, s.sharding), restored['state'], like)
 
     def leaves(self, step: int, *, part: str) -> dict[str, jax.ShapeDtypeStruct]:
-        """Shapes and dtypes of the arrays of a part of a state, 'params' or 'ema', by their paths; of None there are none."""
+        """Shapes and dtypes of the arrays in 'params' or 'ema', by their paths; none where that is None."""
         tree = ocp.PyTreeCheckpointHandler().metadata(self._state(step)).tree.get(part)
         return {path: jax.ShapeDtypeStruct(x.shape, x.dtype) for path, x in flat(tree or {}).items()}
 
@@ -71,7 +71,8 @@ class Checkpoints:
         """Returns when everything that was saved is on disk."""
         self._manager.wait_until_finished()
 
-    def _state(self, step: int) -> Path:
+    def _state(self, step: int) -> Any:
+        """A path, which Orbax declares as one of its own kind."""
         return self._directory / str(step) / 'state'
 
     def close(self) -> None:
