@@ -36,6 +36,7 @@ TABLE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     'kernel': ((), ()),  # the window of a convolution
     'channels': ((), ()),
     'modalities': ((), ()),
+    'expert': ((), ()),  # of a mixture; cut by the other axes of its weights
     'rank': ((), ()),  # of a factorised product
 }
 

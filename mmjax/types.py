@@ -10,6 +10,7 @@
 | v      | vocabulary                      | `vocab`      |
 | c      | classes                         | `classes`    |
 | l      | layers of a stack               | `layers`     |
+| e      | experts of a mixture            | `expert`     |
 | y x p q | rows and columns of a grid, of a patch | -      |
 
 A batch is a flat dict of arrays of static shape. A modality `m` is the key `m`; `m/present` [b] says in which examples
@@ -32,6 +33,10 @@ from jaxtyping import Array, Bool, Float, Int
 from mmjax.errors import UserError
 
 PAD_ID = 0
+
+# What a mixture of experts tells of itself by expert, as sums over tokens: choices; probabilities, which sum to the
+# number of tokens over the experts; -p log p, which sums to their entropies; logsumexp(logits)^2 / experts.
+ROUTING = ('load', 'probability', 'entropy', 'z')
 
 Batch = Mapping[str, Array]
 Shapes = Mapping[str, jax.ShapeDtypeStruct | Array | np.ndarray]  # a batch of which only shapes and dtypes matter

@@ -8,7 +8,7 @@ import flax.linen as nn
 
 from mmjax.errors import UserError, nearest
 from mmjax.fusion.cost import Cost, cost_of
-from mmjax.nn.block import Block, repeat
+from mmjax.nn.block import Block, PostNormBlock, repeat
 from mmjax.nn.norm import LayerNorm, Norm
 from mmjax.types import Fused, Tokens, concatenate
 
@@ -89,6 +89,11 @@ class Layered(Fusion):
 
     def flow(self, modalities: Sequence[str]) -> Flow:
         return everyone(modalities) if self.depth else {}
+
+    def check_pre_norm(self) -> None:
+        """Raises UserError on a block of another kind, where a design takes its parts and not the block."""
+        if isinstance(self.block, PostNormBlock):
+            raise UserError('fusion.block: these layers are pre-norm; take a block of that kind, or another design')
 
 
 def join(mods: Mapping[str, Tokens]) -> Tokens:

@@ -5,10 +5,9 @@ from collections.abc import Mapping
 import flax.linen as nn
 import jax.numpy as jnp
 
-from mmjax.errors import UserError
 from mmjax.fusion.base import Layered, join
 from mmjax.nn.attention import attend, attention_mask, merge, project
-from mmjax.nn.block import Block, PostNormBlock, residual
+from mmjax.nn.block import Block, residual
 from mmjax.types import Fused, Tokens, split
 
 
@@ -21,8 +20,7 @@ class Experts(Layered):
 
     @nn.compact
     def __call__(self, mods: Mapping[str, Tokens], *, train: bool) -> Fused:
-        if isinstance(self.block, PostNormBlock):
-            raise UserError('fusion.block: these layers are pre-norm; take a block of that kind, or another design')
+        self.check_pre_norm()
         layer, mods = self.layer(), self.enter(mods)
         return Fused(self.repeated(layer, mods, train=train))
 

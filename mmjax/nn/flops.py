@@ -12,7 +12,7 @@ def count_flops(function: Callable[..., Any], *args: Any) -> int:
     """2 x multiply-adds of the matrix products and convolutions that `function` traces to, a scan's times its length.
 
     Element-wise work is left out, as is usual for model FLOPs (Chowdhery et al. 2022, appendix B). Both branches of a
-    condition count; the body of a `while` of unknown length counts once.
+    condition count; a product by groups counts each row once; the body of a `while` of unknown length counts once.
     """
     return _count(jax.make_jaxpr(function)(*args).jaxpr)
 
@@ -25,12 +25,24 @@ def _count(jaxpr: Any) -> int:
             (contracted, _), _ = params['dimension_numbers']
             shape = equation.invars[0].aval.shape
             total += 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(shape[axis] for axis in contracted)
+        elif name == 'ragged_dot_general':
+            total += _ragged(equation)
         elif name == 'conv_general_dilated':
             total += _convolution(equation)
         else:
             times = params.get('length', 1) if name == 'scan' else 1
             total += times * sum(_count(inner) for inner in _inner(params))
     return total
+
+
+def _ragged(equation: Any) -> int:
+    """2 x its multiply-adds: each row meets the matrix of its own group alone, whatever the backend makes of it."""
+    numbers = equation.params['ragged_dot_dimension_numbers']
+    (contracted, _), _ = numbers.dot_dimension_numbers
+    shape, out = equation.invars[0].aval.shape, equation.outvars[0].aval.shape
+    total = 2 * math.prod(out) * math.prod(shape[axis] for axis in contracted)
+    summed = set(numbers.lhs_ragged_dimensions) <= set(contracted)  # a result a group, each from its rows: a gradient
+    return total // equation.invars[2].aval.shape[-1] if summed else total
 
 
 def _convolution(equation: Any) -> int:

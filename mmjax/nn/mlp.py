@@ -1,5 +1,7 @@
 """The position-wise half of a transformer block."""
 
+from typing import ClassVar
+
 import flax.linen as nn
 from jaxtyping import Array, Float
 
@@ -8,40 +10,50 @@ from mmjax.sharding import constrain
 
 
 class FeedForward(nn.Module):
-    """Base of the position-wise networks; a Block holds one as a template.
+    """Base of the position-wise networks, W2 h(W1 x): a Block holds one as a template.
 
-    ratio: hidden width / token width.
+    ratio: hidden width / token width. What stands between the matrices is told by `inner` and `hidden`, so that a
+    network can also be one of many experts (see nn/experts.py).
     """
+
+    inner: ClassVar[tuple[str, ...]] = ('up',)  # names of the matrices from tokens to the hidden width
 
     ratio: float = 4.0
     activation: str = 'gelu'
     bias: bool = True
 
+    @nn.compact
     def __call__(self, x: Float[Array, 'b n d']) -> Float[Array, 'b n d']:
+        width = x.shape[-1]
+        up = [Dense((self.size(width),), ('embed', 'mlp'), self.bias, name=name)(x) for name in self.inner]
+        y = constrain(self.hidden(*up), 'batch', 'length', 'mlp')
+        return Dense((width,), ('mlp', 'embed'), self.bias, name='down')(y)
+
+    def size(self, width: int) -> int:
+        """The hidden width for tokens of `width` numbers."""
+        return round(width * self.ratio)
+
+    def hidden(self, *up: Float[Array, '... f']) -> Float[Array, '... f']:
+        """The hidden units, from x times each matrix of `inner`."""
         raise NotImplementedError
 
 
 class Mlp(FeedForward):
     """W2 act(W1 x). Vaswani et al. 2017, eq. 2."""
 
-    @nn.compact
-    def __call__(self, x: Float[Array, 'b n d']) -> Float[Array, 'b n d']:
-        width = x.shape[-1]
-        y = Dense((round(width * self.ratio),), ('embed', 'mlp'), self.bias, name='up')(x)
-        y = constrain(activation(self.activation)(y), 'batch', 'length', 'mlp')
-        return Dense((width,), ('mlp', 'embed'), self.bias, name='down')(y)
+    def hidden(self, *up: Float[Array, '... f']) -> Float[Array, '... f']:
+        return activation(self.activation)(up[0])
 
 
 class SwiGLU(FeedForward):
     """W2 (act(W1 x) * V x). Shazeer 2020, eq. 6; the ratio of 8/3 keeps the parameters of an Mlp of ratio 4."""
 
+    inner: ClassVar[tuple[str, ...]] = ('gate', 'up')
+
     ratio: float = 8 / 3
     activation: str = 'silu'
     bias: bool = False
 
-    @nn.compact
-    def __call__(self, x: Float[Array, 'b n d']) -> Float[Array, 'b n d']:
-        width, hidden = x.shape[-1], (round(x.shape[-1] * self.ratio),)
-        gate = activation(self.activation)(Dense(hidden, ('embed', 'mlp'), self.bias, name='gate')(x))
-        y = constrain(gate * Dense(hidden, ('embed', 'mlp'), self.bias, name='up')(x), 'batch', 'length', 'mlp')
-        return Dense((width,), ('mlp', 'embed'), self.bias, name='down')(y)
+    def hidden(self, *up: Float[Array, '... f']) -> Float[Array, '... f']:
+        gate, value = up
+        return activation(self.activation)(gate) * value

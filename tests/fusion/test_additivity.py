@@ -103,7 +103,7 @@ def test_no_modality():
 def test_different_widths():
     mods = examples() | {'cls': Tokens.of(jnp.ones((EXAMPLES, 1, 8)), jnp.ones((EXAMPLES, 1), bool))}
     with pytest.raises(UserError, match="'cls': 8"):
-        Late().init(jax.random.key(0), mods, train=False)
+        Early().init(jax.random.key(0), mods, train=False)
 
 
 def test_fusion_layer_that_the_depth_does_not_have():

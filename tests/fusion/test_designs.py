@@ -21,6 +21,7 @@ from mmjax.fusion.low_rank import LowRank
 from mmjax.fusion.mid import Mid
 from mmjax.fusion.relation import Relation
 from mmjax.fusion.resampler import Resampler
+from mmjax.fusion.routed import Routed
 from mmjax.fusion.weighted import GatedUnit, WeightedSum
 from mmjax.nn.attention import GroupedAttention
 from mmjax.nn.block import Block, PostNormBlock
@@ -154,6 +155,23 @@ def test_with_tied_weights_it_is_early_fusion(design, random_parameters):
         )
 
 
+def test_with_one_expert_for_all_it_is_early_fusion(random_parameters):
+    early, mods = build(Early), make_tokens(PAIR)
+    of_early = random_parameters(early, mods, train=False)
+    expected = apply(early, of_early, mods)
+    params = dict(of_early['params'])
+    layers = dict(params.pop('stack')['layers'])
+    layers['mixture'] = jax.tree.map(lambda x: x[:, None], layers.pop('feed_forward'))
+    layers['mixture']['router'] = jnp.ones((2, WIDTH, 1))
+    found = apply(build(Routed, experts=1, top_k=1), {'params': params | {'layers': layers}}, mods)
+    for name in PAIR:
+        mask = np.asarray(mods[name].mask)
+        np.testing.assert_allclose(found.streams[name].values[mask], expected.streams[name].values[mask], atol=1e-4)
+    np.testing.assert_array_equal(
+        found.aux['router'][:, :, :, 0, 0], np.tile([[[4, 3]], [[2, 3]], [[4, 0]]], (1, 2, 1))
+    )
+
+
 def test_a_graph_with_open_gates_is_coattention_without_the_rest(random_parameters):
     """Of two modalities; the self-attention and MLP of co-attention are made to give zero."""
     coattention, mods = build(Coattention), make_tokens(PAIR)
@@ -255,7 +273,7 @@ def test_heads_of_a_width_of_their_own(design, random_parameters):
     assert all(x.values.shape == mods[name].values.shape for name, x in fused.streams.items())
 
 
-@pytest.mark.parametrize('design', [Experts, Multiway], ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize('design', [Experts, Multiway, Routed], ids=lambda cls: cls.__name__)
 def test_layers_that_are_pre_norm_take_no_other_block(design):
     with pytest.raises(UserError, match='these layers are pre-norm'):
         build(design, block=PostNormBlock()).init(jax.random.key(0), make_tokens(PAIR), train=False)

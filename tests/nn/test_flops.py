@@ -41,3 +41,15 @@ def test_a_scan_counts_its_body_as_often_as_it_runs():
 
     assert count_flops(scanned, jnp.ones((4, 16)), w) == 5 * 2 * 4 * 16 * 16
     assert count_flops(jax.checkpoint(jax.jit(scanned)), jnp.ones((4, 16)), w) == 5 * 2 * 4 * 16 * 16
+
+
+def test_a_product_by_groups_counts_each_row_once():
+    """With its gradients: three of them, whatever the number of groups."""
+    x, kernel, sizes = jnp.ones((10, 4)), jnp.ones((3, 4, 5)), jnp.asarray([3, 0, 7])
+
+    def product(x, kernel):
+        return jax.lax.ragged_dot(x, kernel, sizes)
+
+    assert count_flops(product, x, kernel) == 2 * 10 * 4 * 5
+    both = jax.grad(lambda x, kernel: (product(x, kernel) ** 2).sum(), argnums=(0, 1))
+    assert count_flops(both, x, kernel) == 3 * 2 * 10 * 4 * 5
