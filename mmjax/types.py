@@ -14,12 +14,16 @@
 | y x p q | rows and columns of a grid, of a patch | -      |
 
 A batch is a flat dict of arrays of static shape. A modality `m` is the key `m`; `m/present` [b] says in which examples
-it exists (without it, in all). `weight` [b] is 0 for a row that only fills the batch up. Text ids: 0 is padding.
+it exists (without it, in all). `weight` [b] is 0 for a row that only fills the batch up. Text ids: 0 is padding, 1 a
+token that is not told: a word that the tokenizer does not know, or one that a view has masked.
 
 What else a batch says of the tokens of `m`, where the encoder takes it (`Encoder.marks`): `m/causal`, `m/segments`,
 `m/positions` [b n], see `Tokens`. A packed row holds several examples: text as tokens one after the other with the
 number of their example in `m/segments` [b n], from 1, and positions that start again with each; whole items, such as
 images, as `m` [b k …] with `m/segments` [b k] and `m/present` [b k].
+
+A target `t` may have `t/present` [b] too: an example without it counts in no loss. What a view has masked of `m` is
+`m/masked` [b n], one a token, and what it was is `m/target`, of the shape of `m`.
 """
 
 from collections.abc import Mapping
@@ -33,6 +37,7 @@ from jaxtyping import Array, Bool, Float, Int
 from mmjax.errors import UserError
 
 PAD_ID = 0
+UNTOLD_ID = 1
 
 # What a mixture of experts tells of itself by expert, as sums over tokens: choices; probabilities, which sum to the
 # number of tokens over the experts; -p log p, which sums to their entropies; logsumexp(logits)^2 / experts.

@@ -17,7 +17,7 @@ import numpy as np
 from mmjax.data.base import Example, Transform
 from mmjax.errors import UserError
 
-PAD_ID, UNKNOWN, FIRST = 0, 1, 2  # PAD_ID is that of types.py, which would bring JAX into every worker
+PAD_ID, UNKNOWN, FIRST = 0, 1, 2  # PAD_ID and UNTOLD_ID of types.py, which would bring JAX into every worker
 
 CUT: Counter[tuple[str, int]] = Counter()
 """Texts cut in this process, by (batch key, length). Equal texts of a cached set are tokenised, and counted, once."""
@@ -30,7 +30,7 @@ def split_words(text: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Words(Transform):
-    """One id per word: 0 padding, 1 unknown, 2… the words of `vocabulary` in their order."""
+    """One id per word: 0 padding, 1 unknown or masked by a view, 2… the words of `vocabulary` in their order."""
 
     vocabulary: tuple[str, ...]
     length: int
@@ -66,7 +66,7 @@ class Words(Transform):
 
 @dataclass(frozen=True)
 class Bytes(Transform):
-    """One id per UTF-8 byte: 0 padding, 1 unused, 2… the bytes. Any text, and back exactly."""
+    """One id per UTF-8 byte: 0 padding, 1 what a view has masked, 2… the bytes. Any text, and back exactly."""
 
     length: int
     key: str = 'text'

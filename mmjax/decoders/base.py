@@ -27,9 +27,7 @@ class Decoder(nn.Module):
         Raises:
             UserError: in the name of `asker`, on another number of streams, or one without an encoder.
         """
-        if len(self.streams) != 1:
-            raise UserError(f'{asker}: reads one stream, got {self.streams}')
-        (name,) = self.streams
+        name = self._one(asker)
         if name not in encoded:
             raise UserError(f"{asker}: no encoder '{name}'{nearest(name, encoded)} (there are {sorted(encoded)})")
         return encoded[name]
@@ -47,3 +45,16 @@ class Decoder(nn.Module):
             if name not in there:
                 raise UserError(f"decoder: no stream '{name}'{nearest(name, there)} (the fusion gives {sorted(there)})")
         return {name: there[name] for name in self.streams}
+
+    def read_one(self, fused: Fused, *, asker: str) -> Tokens:
+        """The tokens of the one stream that this decoder reads.
+
+        Raises:
+            UserError: in the name of `asker`, on another number of streams, or one that the fusion does not give.
+        """
+        return self.read(fused)[self._one(asker)]
+
+    def _one(self, asker: str) -> str:
+        if len(self.streams) != 1:
+            raise UserError(f'{asker}: reads one stream, got {self.streams}')
+        return self.streams[0]

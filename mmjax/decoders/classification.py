@@ -11,7 +11,6 @@ from einops import repeat
 from jaxtyping import Array, Float
 
 from mmjax.decoders.base import Decoder
-from mmjax.errors import UserError
 from mmjax.nn.attention import Attention
 from mmjax.nn.dense import Dense
 from mmjax.nn.norm import LayerNorm, Norm
@@ -50,9 +49,7 @@ class ClassToken(Classifier):
 
     @nn.compact
     def __call__(self, encoded: Mapping[str, Tokens], fused: Fused, *, train: bool) -> Float[Array, 'b c']:
-        if len(self.streams) != 1:
-            raise UserError(f'class_token: reads one stream, got {self.streams}')
-        tokens = self._normed(self.read(fused)[self.streams[0]])
+        tokens = self._normed(self.read_one(fused, asker='class_token'))
         return self._logits(jnp.where(tokens.mask[:, :1], tokens.values[:, 0], 0))
 
 

@@ -1,4 +1,6 @@
-"""What each token is: logits over a vocabulary, at every place of a stream. Float32 whatever the compute dtype."""
+"""What each token is: logits over a vocabulary, or the pixels of a patch, at every place of a stream. Float32 whatever
+the compute dtype.
+"""
 
 from collections.abc import Mapping
 from dataclasses import field
@@ -8,7 +10,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mmjax.decoders.base import Decoder
-from mmjax.errors import UserError
 from mmjax.nn.dense import Dense
 from mmjax.nn.norm import LayerNorm, Norm
 from mmjax.sharding import constrain
@@ -30,9 +31,29 @@ class TokenLogits(Decoder):
 
     @nn.compact
     def __call__(self, encoded: Mapping[str, Tokens], fused: Fused, *, train: bool) -> Float[Array, 'b n v']:
-        if len(self.streams) != 1:
-            raise UserError(f'token_logits: reads one stream, got {self.streams}')
-        tokens = self.read(fused)[self.streams[0]]
-        values = self.norm.copy(name='norm_tokens')(tokens.values)
+        values = self.norm.copy(name='norm_tokens')(self.read_one(fused, asker='token_logits').values)
         logits = Dense((self.vocabulary,), ('embed', 'vocab'), name='logits')(values).astype(jnp.float32)
         return constrain(logits, 'batch', 'length', 'vocab')
+
+
+class PatchPixels(Decoder):
+    """One linear layer on each token that the fusion gives of an image, to the pixels of its patch: rows of pixels,
+    pixels of a row, channels (SimMIM's one-layer head: Xie et al. 2022, section 3.3).
+
+    patch: side in pixels of what one token stands for: the patch of a `PatchEncoder`; of a `ConvEncoder` 2 to the
+    number of its convolutions. channels: of the image.
+
+    Raises:
+        UserError: on another number of streams than one.
+    """
+
+    streams: tuple[str, ...] = ('image',)
+    patch: int = 8
+    channels: int = 3
+    norm: Norm = field(default_factory=LayerNorm)
+
+    @nn.compact
+    def __call__(self, encoded: Mapping[str, Tokens], fused: Fused, *, train: bool) -> Float[Array, 'b n f']:
+        values = self.norm.copy(name='norm_tokens')(self.read_one(fused, asker='patch_pixels').values)
+        numbers = self.patch * self.patch * self.channels
+        return Dense((numbers,), ('embed', 'patch'), name='pixels')(values).astype(jnp.float32)

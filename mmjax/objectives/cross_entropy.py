@@ -15,7 +15,8 @@ from mmjax.types import Batch, Outputs
 class CrossEntropy(Objective):
     """Softmax cross-entropy of the logits `output` [b c] with the class ids `target` [b] of the batch, in nats.
 
-    smoothing: probability mass spread evenly over all classes (Szegedy et al. 2016, section 7).
+    smoothing: probability mass spread evenly over all classes (Szegedy et al. 2016, section 7). Where the batch has
+    `target/present` [b], an example without the target counts nothing.
 
     Raises:
         UserError: where the model has no such output or the batch no such field.
@@ -38,3 +39,6 @@ class CrossEntropy(Objective):
             uniform = optax.losses.softmax_cross_entropy(logits, jnp.full_like(logits, 1 / logits.shape[-1]))
             loss = (1 - self.smoothing) * loss + self.smoothing * uniform
         return loss
+
+    def weights(self, batch: Batch) -> Float[Array, 'b']:
+        return batch['weight'] * batch.get(f'{self.target}/present', 1)

@@ -17,7 +17,10 @@ class View:
     """
 
     def __call__(self, batch: Batch, key: jax.Array) -> Batch:
-        """The batch as it is seen, with the same fields, shapes and dtypes; draws come from `key`."""
+        """The batch as it is seen; draws come from `key`, and are those of the whole batch on any mesh.
+
+        Fields keep their names, shapes and dtypes. A view may add some, such as what it has taken away.
+        """
         raise NotImplementedError
 
 
@@ -41,3 +44,8 @@ def field_of(batch: Batch, name: str) -> Array:
     if name not in batch:
         raise UserError(f"view: the batch has no field '{name}'{nearest(name, batch)} (it has {sorted(batch)})")
     return batch[name]
+
+
+def entries_of(batch: Batch, name: str) -> dict[str, Array]:
+    """A field, and whatever else the batch says of it: `name` and `name/…`. Raises UserError as `field_of` does."""
+    return {name: field_of(batch, name)} | {key: x for key, x in batch.items() if key.startswith(f'{name}/')}

@@ -7,23 +7,22 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from mmjax.types import Batch
-from mmjax.views.base import View, field_of
+from mmjax.views.base import View, entries_of
 
 
 @dataclass(frozen=True)
 class Mismatched(View):
     """Some fields come from another example, never from its own: all of them from the same one.
 
-    A modality brings `m/present` along. Of a target it makes a label that has nothing to do with the input.
+    A modality `m` brings all `m/…` along. Of a target it makes a label that has nothing to do with the input.
     """
 
     fields: tuple[str, ...] = ()
 
     def __call__(self, batch: Batch, key: jax.Array) -> Batch:
         partner = derangement(batch['weight'] > 0, key)
-        taken = {name: field_of(batch, name)[partner] for name in self.fields}
-        present = [f'{name}/present' for name in self.fields if f'{name}/present' in batch]
-        return {**batch, **taken, **{name: batch[name][partner] for name in present}}
+        moved = [entries_of(batch, name) for name in self.fields]
+        return {**batch, **{name: x[partner] for entries in moved for name, x in entries.items()}}
 
 
 def derangement(real: Array, key: jax.Array) -> Int[Array, 'b']:

@@ -32,3 +32,10 @@ def test_missing_output_and_field():
         CrossEntropy(output='anwser')(OUTPUTS, BATCH)
     with pytest.raises(UserError, match=r"no field of the batch 'label' \(there are \['answer'\]\)"):
         CrossEntropy(target='label')(OUTPUTS, BATCH)
+
+
+def test_an_example_without_the_label_counts_nothing():
+    weight = jnp.asarray([1.0, 1, 1, 1, 1, 0])
+    np.testing.assert_array_equal(CrossEntropy().weights(BATCH | {'weight': weight}), weight)
+    present = {'answer/present': jnp.arange(6) % 2 == 0}
+    np.testing.assert_array_equal(CrossEntropy().weights(BATCH | present | {'weight': weight}), [1, 0, 1, 0, 1, 0])
