@@ -11,6 +11,7 @@ from mmjax.objectives.base import Objective
 from mmjax.optim import AdamW
 from mmjax.sharding import MeshShape
 from mmjax.views.base import CLEAN, View
+from mmjax.views.mined import Mined
 
 PRECISIONS = ('float32', 'bfloat16')
 
@@ -129,6 +130,7 @@ class Experiment:
         if self.seed < 0 or self.optim.accumulate < 1:
             raise UserError(f'seed {self.seed} and optim.accumulate {self.optim.accumulate}: at least 0 and 1')
         self.init_from.check()
+        self._check_mined()
         for name in self.evals:
             if not name or '/' in name:
                 raise UserError(f"evals: '{name}' names files and metrics; give it a name without '/'")
@@ -138,3 +140,17 @@ class Experiment:
             raise UserError('objectives: there is none, so there is nothing to minimise')
         if self.checkpoint.every < 1 or self.checkpoint.keep < 1 or self.log.every < 1:
             raise UserError('checkpoint.every, checkpoint.keep and log.every must be at least 1')
+
+    def _check_mined(self) -> None:
+        for name, objective in self.objectives.items():
+            if isinstance(objective.view, Mined) and self.optim.accumulate > 1:
+                raise UserError(
+                    f'optim.accumulate: {self.optim.accumulate} parts, but objective {name} sees '
+                    f'{type(objective.view).__name__}, which is mined from the whole batch at once; use 1'
+                )
+        for name, evaluation in self.evals.items():
+            if isinstance(evaluation.view, Mined):
+                raise UserError(
+                    f'evals.{name}.view: {type(evaluation.view).__name__} is mined while training; evaluate on a view '
+                    'that the batch alone gives, such as Matching'
+                )

@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Int
 from mmjax.data import Data, eval_batches
 from mmjax.errors import UserError
 from mmjax.experiment import Experiment
-from mmjax.train.step import cast
+from mmjax.train.passes import cast
 from mmjax.types import Batch, Outputs
 
 PAIRS_AT_ONCE = 512

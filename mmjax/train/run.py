@@ -27,10 +27,13 @@ from mmjax.train.init import Start, find_start, lines, load, record, started, to
 from mmjax.train.loop import run_steps
 from mmjax.train.manifest import manifest, record_manifest
 from mmjax.train.metrics import Writers, finite
+from mmjax.train.passes import Views
+from mmjax.train.passes import run as run_views
 from mmjax.train.report import write_report
 from mmjax.train.state import TrainState, abstract_state, create_state
+from mmjax.train.step import weighted
 from mmjax.train.timing import Stopwatch
-from mmjax.types import Shapes
+from mmjax.types import Batch, Shapes
 
 
 def train(
@@ -78,6 +81,7 @@ def prepare(experiment: Experiment, *, run: Path | None) -> Prepared:
     batch = shapes_of_batch(experiment)
     shapes = abstract_state(experiment, batch, mesh)
     _check_classes(experiment, shapes)
+    _check_objectives(experiment, shapes, batch)
     begins = run is not None and not has_checkpoint(run)
     return Prepared(mesh, batch, shapes, find_start(experiment, shapes.params, run=run) if begins else None)
 
@@ -233,6 +237,17 @@ def _check_classes(experiment: Experiment, shapes: TrainState) -> None:
                 f'model.decoders.{output}.classes is {classes}, but {target}, which objective {name} lets it predict, '
                 f'has {there} classes; set it to {there}'
             )
+
+
+def _check_objectives(experiment: Experiment, shapes: TrainState, batch: Shapes) -> None:
+    """Raises UserError where an objective or a view asks for what the model or the data do not have."""
+
+    def judge(params: Any, batch: Batch, key: jax.Array) -> Any:
+        views = Views.of(experiment)
+        seen = [view(batch, key) for view in views.plain]
+        return weighted(experiment, views, *run_views(experiment, params, views, seen, dropout=key, mining=key), {})
+
+    jax.eval_shape(judge, shapes.params, dict(batch), jax.random.key(0))
 
 
 def _work(experiment: Experiment, shapes: TrainState, batch: Shapes) -> dict[str, float]:

@@ -1,7 +1,6 @@
 """The train step and the prediction step: pure functions of state and batch."""
 
 import functools
-import typing
 from typing import Any
 
 import jax
@@ -13,16 +12,11 @@ from mmjax.balance.base import Tally
 from mmjax.experiment import Experiment
 from mmjax.optim import joined
 from mmjax.train.accumulate import accumulated, accumulated_whole
+from mmjax.train.passes import Views, apply_model, run
 from mmjax.train.state import TrainState, key_for
 from mmjax.types import Batch, Outputs
 
 Metrics = dict[str, Float[Array, '']]
-
-
-def cast(tree: Any, precision: str) -> Any:
-    """Floating leaves in the compute dtype."""
-    dtype = jnp.dtype(precision)
-    return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
 
 
 def train_step(state: TrainState, batch: Batch, *, experiment: Experiment) -> tuple[TrainState, Metrics]:
@@ -34,36 +28,37 @@ def train_step(state: TrainState, batch: Batch, *, experiment: Experiment) -> tu
     that trains lies behind it no backward pass either.
     """
     optim = experiment.optim
-    views = list(dict.fromkeys(objective.view for objective in experiment.objectives.values()))
+    views = Views.of(experiment)
+    first = views.place(next(iter(experiment.objectives.values())).view)
+    view_key = key_for('view', seed=experiment.seed, step=state.step)
 
-    def run(trained: Any, seen: list[Batch], key: jax.Array) -> list[Outputs]:
+    def see(trained: Any, seen: list[Batch], key: jax.Array) -> tuple[list[Outputs], list[Batch]]:
         params = joined(trained, state.params)
-        return [apply_model(experiment, params, part, train=True, rngs={'dropout': key}) for part in seen]
+        return run(experiment, params, views, seen, dropout=key, mining=view_key)
+
+    def outputs_of(trained: Any, seen: list[Batch], key: jax.Array) -> list[Outputs]:
+        return see(trained, seen, key)[0]
 
     def judge(outputs: list[Outputs], seen: list[Batch]) -> tuple[Float[Array, ''], tuple[Metrics, Tally]]:
-        losses = {}
-        for name, objective in experiment.objectives.items():
-            i = views.index(objective.view)
-            weighted = objective(outputs[i], seen[i]) * objective.weights(seen[i])
-            losses[f'loss/{name}'] = objective.scale * weighted.sum() / totals[name]
+        losses = weighted(experiment, views, outputs, seen, totals)
         loss = functools.reduce(jnp.add, losses.values())
-        return loss, ({'loss': loss, **losses}, experiment.balance.tally(outputs[0], seen[0]))
+        return loss, ({'loss': loss, **losses}, experiment.balance.tally(outputs[first], seen[first]))
 
     def loss_of(trained: Any, seen: list[Batch], key: jax.Array) -> tuple[Float[Array, ''], tuple[Metrics, Tally]]:
-        return judge(run(trained, seen, key), seen)
+        return judge(*see(trained, seen, key))
 
     gradient, trained = jax.grad(loss_of, has_aux=True), optim.trained(state.params)
-    key = key_for('view', seed=experiment.seed, step=state.step)
-    seen = [view(batch, key) for view in views]
-    totals = {
-        name: jnp.maximum(objective.weights(seen[views.index(objective.view)]).sum(), 1e-6)
+    seen = [view(batch, view_key) for view in views.plain]
+    totals = {  # of the whole batch, whatever part of it is judged; what is mined is never cut into parts
+        name: objective.weights(seen[views.place(objective.view)]).sum()
         for name, objective in experiment.objectives.items()
+        if objective.view in views.plain
     }
     key = key_for('dropout', seed=experiment.seed, step=state.step)
     if optim.accumulate == 1:
         grads, (metrics, tally) = gradient(trained, seen, key)
     elif any(objective.couples_rows for objective in experiment.objectives.values()):
-        grads, (metrics, tally) = accumulated_whole(run, judge, trained, seen, key, parts=optim.accumulate)
+        grads, (metrics, tally) = accumulated_whole(outputs_of, judge, trained, seen, key, parts=optim.accumulate)
     else:
         grads, (metrics, tally) = accumulated(gradient, trained, seen, key, parts=optim.accumulate)
     key = key_for('balance', seed=experiment.seed, step=state.step)
@@ -84,12 +79,22 @@ def train_step(state: TrainState, batch: Batch, *, experiment: Experiment) -> tu
     return TrainState(state.step + 1, params, opt_state, ema), metrics
 
 
+def weighted(
+    experiment: Experiment, views: Views, outputs: list[Outputs], seen: list[Batch], totals: Metrics
+) -> Metrics:
+    """`loss/OBJECTIVE`, scaled: the sum over the rows of `seen` of what each adds to the average over the whole batch.
+
+    totals: the weight of the whole batch, by objective; where there is none, that of `seen`.
+    """
+    losses = {}
+    for name, objective in experiment.objectives.items():
+        i = views.place(objective.view)
+        weights = objective.weights(seen[i])
+        total = jnp.maximum(totals.get(name, weights.sum()), 1e-6)
+        losses[f'loss/{name}'] = objective.scale * (objective(outputs[i], seen[i]) * weights).sum() / total
+    return losses
+
+
 def predict_step(params: Any, batch: Batch, *, experiment: Experiment) -> Outputs:
     """Every decoder's output, without draws."""
     return apply_model(experiment, params, batch, train=False)
-
-
-def apply_model(experiment: Experiment, params: Any, batch: Batch, *, train: bool, **kwargs: Any) -> Outputs:
-    """The model in the experiment's compute dtype: parameters are cast, and layers compute in the dtype of theirs."""
-    outputs = experiment.model.apply({'params': cast(params, experiment.precision)}, batch, train=train, **kwargs)
-    return typing.cast(Outputs, outputs)

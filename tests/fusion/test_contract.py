@@ -28,7 +28,7 @@ from mmjax.fusion.weighted import GatedUnit
 from mmjax.nn.attention import Attention
 from mmjax.nn.block import Block
 from mmjax.nn.mlp import Mlp
-from mmjax.train.step import cast
+from mmjax.train.passes import cast
 from mmjax.types import Tokens
 from tests.fusion.designs import (
     BATCH,

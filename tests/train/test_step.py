@@ -12,6 +12,7 @@ from mmjax.data import train_batches
 from mmjax.decoders.aux import Aux
 from mmjax.decoders.classification import LogitSum
 from mmjax.decoders.embedding import Embedded, Temperature
+from mmjax.decoders.tokens import TokenLogits
 from mmjax.encoders.image import PatchEncoder
 from mmjax.fusion.late import Late
 from mmjax.fusion.routed import Routed
@@ -20,10 +21,13 @@ from mmjax.nn.block import Block
 from mmjax.nn.mlp import Mlp
 from mmjax.objectives.contrastive import ContrastiveSigmoid
 from mmjax.objectives.cross_entropy import CrossEntropy
+from mmjax.objectives.masked import MaskedTokens
 from mmjax.objectives.routing import ExpertUse
 from mmjax.sharding import MeshShape, place_batch
+from mmjax.train.passes import cast
 from mmjax.train.state import abstract_state, create_state
-from mmjax.train.step import cast, train_step
+from mmjax.train.step import train_step
+from mmjax.views.masked import MaskedText
 from tests.train import toy
 
 STEPS = 4
@@ -92,7 +96,7 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(devices):
 
 
 def two_towers(**changes):
-    """Contrastive, beside a loss that couples no rows."""
+    """Contrastive, beside losses that couple no rows: of examples, and of masked tokens, not the same number in each."""
     model = toy.model().clone(
         fusion=Late(depth=0),
         decoders={
@@ -100,10 +104,15 @@ def two_towers(**changes):
             'image_vector': Embedded(streams=('image',), width=8),
             'text_vector': Embedded(streams=('text',), width=8),
             'temperature': Temperature(scale=5.0, bias=-2.0),
+            'words': TokenLogits(vocabulary=toy.WORDS.size),
         },
     )
     vectors = ('image_vector', 'text_vector')
-    objectives = {'answer': CrossEntropy(), 'pairs': ContrastiveSigmoid(outputs=vectors, scale=0.5)}
+    objectives = {
+        'answer': CrossEntropy(),
+        'pairs': ContrastiveSigmoid(outputs=vectors, scale=0.5),
+        'words': MaskedTokens(output='words', view=MaskedText(toy.WORDS.size)),
+    }
     return toy.experiment(model=model, objectives=objectives, **changes)
 
 
@@ -111,7 +120,7 @@ def two_towers(**changes):
 def test_accumulation_is_exact_where_examples_meet(devices):
     """Four parts of four rows see the pairs of all sixteen, as one pass does."""
     for row in rows_whole_and_in_parts(two_towers, devices):
-        assert row['loss/pairs'] > 0 and row['grad_norm/decoders_temperature'] > 0
+        assert row['loss/pairs'] > 0 and row['loss/words'] > 0 and row['grad_norm/decoders_temperature'] > 0
 
 
 def routed(**changes):
