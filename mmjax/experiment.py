@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 from mmjax.balance.base import NO_BALANCE, Balance
 from mmjax.data import Data
-from mmjax.errors import UserError
-from mmjax.evals.base import Evaluator
+from mmjax.errors import UserError, nearest
+from mmjax.evals.base import Evaluator, PairEvaluator
 from mmjax.model import Model
 from mmjax.objectives.base import Objective
 from mmjax.optim import AdamW
@@ -130,7 +130,7 @@ class Experiment:
         if self.seed < 0 or self.optim.accumulate < 1:
             raise UserError(f'seed {self.seed} and optim.accumulate {self.optim.accumulate}: at least 0 and 1')
         self.init_from.check()
-        self._check_mined()
+        self._check_views()
         for name in self.evals:
             if not name or '/' in name:
                 raise UserError(f"evals: '{name}' names files and metrics; give it a name without '/'")
@@ -141,7 +141,7 @@ class Experiment:
         if self.checkpoint.every < 1 or self.checkpoint.keep < 1 or self.log.every < 1:
             raise UserError('checkpoint.every, checkpoint.keep and log.every must be at least 1')
 
-    def _check_mined(self) -> None:
+    def _check_views(self) -> None:
         for name, objective in self.objectives.items():
             if isinstance(objective.view, Mined) and self.optim.accumulate > 1:
                 raise UserError(
@@ -154,3 +154,10 @@ class Experiment:
                     f'evals.{name}.view: {type(evaluation.view).__name__} is mined while training; evaluate on a view '
                     'that the batch alone gives, such as Matching'
                 )
+            if isinstance(evaluation.evaluator, PairEvaluator) and evaluation.view != CLEAN:
+                raise UserError(f'evals.{name}.view: pairs are made of the examples as they are; leave the view out')
+            if isinstance(evaluation.evaluator, PairEvaluator):
+                for modality in evaluation.evaluator.modalities:
+                    if modality not in self.model.encoders:
+                        there = sorted(self.model.encoders)
+                        raise UserError(f"evals.{name}: no encoder '{modality}'{nearest(modality, there)} ({there})")

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
+from jaxtyping import Float
 
 Columns = dict[str, np.ndarray]
 
@@ -18,4 +20,22 @@ class Evaluator:
 
     def metrics(self, columns: Columns, labels: Mapping[str, tuple[str, ...]]) -> dict[str, float]:
         """Scores of all examples [n, …]. labels: the names of classes, by field."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class PairEvaluator(Evaluator):
+    """Scores what the model says of every pair of a split: the first modality of one example, the second of another.
+
+    modalities: the two; what else the model reads comes with the first. Its columns are `scores` [n n], one row an
+    example whose first modality it is, `present` [n], whether it has both, and what `predictions` keeps of the batch
+    (its outputs are not asked for: {}). Encoders run once an example; fusion and decoders n^2 times: for small splits.
+    """
+
+    abstract: ClassVar[bool] = True
+
+    modalities: tuple[str, str] = ('image', 'text')
+
+    def of_pairs(self, outputs: Mapping[str, np.ndarray]) -> Float[np.ndarray, 'b']:
+        """The score of each pair, from the model's outputs."""
         raise NotImplementedError

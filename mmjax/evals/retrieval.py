@@ -49,7 +49,8 @@ class Retrieval(Evaluator):
         sides = ((self.a, a[once], group[once]), (self.b, b, group))
         scores = {}
         for (name, queries, asked), (other, gallery, held) in (sides, sides[::-1]):
-            scores |= recall(queries, gallery, asked=asked, held=held, ks=self.ks, name=f'{name}_to_{other}')
+            ranks = _ranks(queries, gallery, asked, held)
+            scores |= recall(ranks, asked=asked, held=held, ks=self.ks, name=f'{name}_to_{other}')
         return scores
 
     def once(self, group: Int[np.ndarray, 'n']) -> Int[np.ndarray, 'm']:
@@ -78,20 +79,20 @@ class CaptionRetrieval(Retrieval):
 
 
 def recall(
-    queries: Float[np.ndarray, 'q d'],
-    gallery: Float[np.ndarray, 'g d'],
-    *,
-    asked: Int[np.ndarray, 'q'],
-    held: Int[np.ndarray, 'g'],
-    ks: Sequence[int],
-    name: str,
+    ranks: Int[np.ndarray, 'q'], *, asked: Int[np.ndarray, 'q'], held: Int[np.ndarray, 'g'], ks: Sequence[int], name: str
 ) -> dict[str, float]:
-    """`recall@K/NAME` and `chance@K/NAME`. asked, held: the groups of the queries and of the gallery."""
-    ranks, scores = _ranks(queries, gallery, asked, held), {}
+    """`recall@K/NAME` and `chance@K/NAME`. ranks: see `ranks_of`. asked, held: groups of the queries and the gallery."""
+    scores = {}
     for k in ks:
         scores[f'recall@{k}/{name}'] = float((ranks < k).mean()) if len(ranks) else 0.0
         scores[f'chance@{k}/{name}'] = _chance(asked, held, k)
     return scores
+
+
+def ranks_of(scores: Float[np.ndarray, 'q g'], right: Bool[np.ndarray, 'q g']) -> Int[np.ndarray, 'q']:
+    """How many wrong candidates score as high as each query's best right one: all of them, where none is right."""
+    best = np.where(right, scores, -np.inf).max(axis=1, keepdims=True)
+    return (~(scores < best) & ~right).sum(axis=1)  # of a score that is NaN none is higher
 
 
 def _ranks(
@@ -100,13 +101,10 @@ def _ranks(
     asked: Int[np.ndarray, 'q'],
     held: Int[np.ndarray, 'g'],
 ) -> Int[np.ndarray, 'q']:
-    """How many wrong candidates are as near as each query's nearest right one; all of them, where none is right."""
     ranks = []
     for start in range(0, len(queries), AT_ONCE):
-        scores = queries[start : start + AT_ONCE] @ gallery.T
-        right: Bool[np.ndarray, 'q g'] = asked[start : start + AT_ONCE, None] == held[None, :]
-        best = np.where(right, scores, -np.inf).max(axis=1, keepdims=True)
-        ranks.append((~(scores < best) & ~right).sum(axis=1))  # of a score that is NaN none is nearer
+        right = asked[start : start + AT_ONCE, None] == held[None, :]
+        ranks.append(ranks_of(queries[start : start + AT_ONCE] @ gallery.T, right))
     return np.concatenate(ranks) if ranks else np.zeros(0, int)
 
 

@@ -8,9 +8,10 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from mmjax.data import eval_batches, open_data
-from mmjax.evals.base import Columns
+from mmjax.evals.base import Columns, PairEvaluator
 from mmjax.experiment import Evaluation, Experiment
 from mmjax.sharding import place_batch
+from mmjax.train.pairs import PairScorer
 from mmjax.train.step import predict_step
 from mmjax.types import Batch, Outputs
 from mmjax.views.base import CLEAN, View
@@ -22,16 +23,21 @@ class Scorer:
     def __init__(self, experiment: Experiment, mesh: jax.sharding.Mesh):
         self._experiment, self._mesh = experiment, mesh
         self._predict = jax.jit(functools.partial(_predict_and_keep, experiment=experiment))
+        self._pairs = PairScorer(experiment, mesh)
 
     def score(self, evaluation: Evaluation, params: Any) -> tuple[dict[str, float], Columns]:
         """Returns the metrics and, per example of the split, the columns that the evaluator keeps, with `index`."""
-        parts, key = [], jax.random.key(0)
+        evaluator, labels = evaluation.evaluator, open_data(evaluation.data).labels
         batches = eval_batches(
             evaluation.data,
             batch_size=self._experiment.batch_size,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
+        if isinstance(evaluator, PairEvaluator):
+            columns = self._pairs.columns(evaluator, batches, params)
+            return evaluator.metrics(columns, labels), columns
+        parts, key = [], jax.random.key(0)
         for number, batch in enumerate(batches):
             with jax.set_mesh(self._mesh):
                 placed = place_batch(batch, self._mesh)
@@ -39,10 +45,10 @@ class Scorer:
                     placed = _seen(placed, jax.random.fold_in(key, number), view=evaluation.view)
                 outputs, kept = self._predict(params, placed)
             outputs, kept = multihost_utils.process_allgather((outputs, kept), tiled=True)
-            columns = evaluation.evaluator.predictions(outputs, kept) | {'index': kept['index']}
+            columns = evaluator.predictions(outputs, kept) | {'index': kept['index']}
             parts.append({name: column[kept['weight'] > 0] for name, column in columns.items()})
         columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        return evaluation.evaluator.metrics(columns, open_data(evaluation.data).labels), columns
+        return evaluator.metrics(columns, labels), columns
 
 
 @functools.partial(jax.jit, static_argnames='view')

@@ -96,7 +96,7 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(devices):
 
 
 def two_towers(**changes):
-    """Contrastive, beside losses that couple no rows: of examples, and of masked tokens, not the same number in each."""
+    """Contrastive, beside losses that couple no rows: of examples, and of masked tokens, whose number differs."""
     model = toy.model().clone(
         fusion=Late(depth=0),
         decoders={

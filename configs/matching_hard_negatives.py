@@ -1,0 +1,40 @@
+"""`matching_cnn_rnn_attention` with ALBEF's losses: towers are contrasted before the fusion, and choose the wrong names
+and drawings that the match score learns to tell from the right ones (Li et al. 2021, section 3).
+
+    scripts/mmjax train configs/matching_hard_negatives.py
+
+Encoders run once a step. `towers_en` is the retrieval of the same model's towers, `found_en` that of its match score.
+Expected: configs/expected/matching_hard_negatives.json; `scripts/check matching_hard_negatives` compares.
+"""
+
+import dataclasses
+
+from configs import matching_cnn_rnn_attention
+from configs.clip_emoji import CHANCE, split
+from mmjax.data import Item
+from mmjax.decoders.embedding import Embedded, Temperature
+from mmjax.evals.retrieval import Retrieval
+from mmjax.experiment import Evaluation, Experiment
+from mmjax.objectives.contrastive import ContrastiveSoftmax
+from mmjax.objectives.cross_entropy import CrossEntropy
+from mmjax.views.mined import HardNegatives
+
+
+def experiment() -> Experiment:
+    plain = matching_cnn_rnn_attention.experiment()
+    towers = {
+        'image': Embedded(streams=('image',)),
+        'text': Embedded(streams=('text',)),
+        'temperature': Temperature(),
+    }
+    found = Evaluation(split('test', Item('text')), Retrieval(group='base'), references=CHANCE)
+    return dataclasses.replace(
+        plain,
+        name='matching_hard_negatives',
+        model=plain.model.clone(decoders={**plain.model.decoders, **towers}),
+        objectives={
+            'pairs': ContrastiveSoftmax(outputs=('image', 'text')),
+            'match': CrossEntropy(output='match', target='match', view=HardNegatives(group='base')),
+        },
+        evals={**plain.evals, 'towers_en': found},
+    )
