@@ -79,7 +79,12 @@ class CaptionRetrieval(Retrieval):
 
 
 def recall(
-    ranks: Int[np.ndarray, 'q'], *, asked: Int[np.ndarray, 'q'], held: Int[np.ndarray, 'g'], ks: Sequence[int], name: str
+    ranks: Int[np.ndarray, 'q'],
+    *,
+    asked: Int[np.ndarray, 'q'],
+    held: Int[np.ndarray, 'g'],
+    ks: Sequence[int],
+    name: str,
 ) -> dict[str, float]:
     """`recall@K/NAME` and `chance@K/NAME`. ranks: see `ranks_of`. asked, held: groups of the queries and the gallery."""
     scores = {}
