@@ -44,7 +44,7 @@ def evals() -> dict[str, Evaluation]:
 
 
 def experiment() -> Experiment:
-    width = 128
+    width = 96
     return Experiment(
         name='matching_cnn_rnn_attention',
         model=Model(
@@ -52,7 +52,7 @@ def experiment() -> Experiment:
                 'image': ConvEncoder(width=width, channels=(16, 32, 64, 128), norm=NoNorm()),
                 'text': RecurrentEncoder(vocabulary=TEXT.size, width=width, cell='gru', bidirectional=True),
             },
-            fusion=Early(depth=2, block=Block(attention=Attention(heads=4)), unroll=2),
+            fusion=Early(depth=1, block=Block(attention=Attention(heads=4))),
             decoders={'match': MaskedMean(classes=2)},
         ),
         data=split('train+train_flags', AnyItem('text'), RandomShift('image', pixels=6)),

@@ -86,7 +86,7 @@ def recall(
     ks: Sequence[int],
     name: str,
 ) -> dict[str, float]:
-    """`recall@K/NAME` and `chance@K/NAME`. ranks: see `ranks_of`. asked, held: groups of the queries and the gallery."""
+    """`recall@K/NAME` and `chance@K/NAME`. ranks: see `ranks_of`. asked, held: groups of queries and gallery."""
     scores = {}
     for k in ks:
         scores[f'recall@{k}/{name}'] = float((ranks < k).mean()) if len(ranks) else 0.0
@@ -95,7 +95,7 @@ def recall(
 
 
 def ranks_of(scores: Float[np.ndarray, 'q g'], right: Bool[np.ndarray, 'q g']) -> Int[np.ndarray, 'q']:
-    """How many wrong candidates score as high as each query's best right one: all of them, where none is right."""
+    """How many wrong candidates score as high as each query's best right one; all, where none is right."""
     best = np.where(right, scores, -np.inf).max(axis=1, keepdims=True)
     return (~(scores < best) & ~right).sum(axis=1)  # of a score that is NaN none is higher
 

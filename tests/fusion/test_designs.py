@@ -22,6 +22,7 @@ from mmjax.fusion.mid import Mid
 from mmjax.fusion.relation import Relation
 from mmjax.fusion.resampler import Resampler
 from mmjax.fusion.routed import Routed
+from mmjax.fusion.visual_embedding import VisualEmbedding
 from mmjax.fusion.weighted import GatedUnit, WeightedSum
 from mmjax.nn.attention import GroupedAttention
 from mmjax.nn.block import Block, PostNormBlock
@@ -286,3 +287,20 @@ def test_late_fusion_takes_modalities_of_different_widths():
     assert {name: x.values.shape[-1] for name, x in shapes.items()} == {'image': WIDTH, 'text': 8}
     with pytest.raises(UserError, match='different widths'):
         build(Early).init(jax.random.key(0), mods, train=False)
+
+
+def test_visual_embedding_adds_the_whole_image_to_every_word(random_parameters):
+    """`Early` on words to which W times the mean of the image's real tokens, with their type, was added by hand."""
+    module, mods = build(VisualEmbedding, entry_norm=NoNorm()), make_tokens(PAIR)
+    params = random_parameters(module, mods, train=False)
+    p = numpy_of(params)
+    mean = np.asarray(masked_mean(mods['image']), np.float64) + p['type_image']
+    shifted = np.asarray(mods['text'].values, np.float64) + (mean @ p['visual']['kernel'])[:, None]
+    plain = mods | {'text': mods['text'].replace(values=jnp.asarray(shifted, jnp.float32))}
+    rest = {'params': {name: x for name, x in params['params'].items() if name != 'visual'}}
+    expected, found = apply(build(Early, entry_norm=NoNorm()), rest, plain), apply(module, params, mods)
+    for name in PAIR:
+        real = np.asarray(mods[name].mask)
+        np.testing.assert_allclose(found.streams[name].values[real], expected.streams[name].values[real], atol=2e-4)
+    with pytest.raises(UserError, match="no modality 'image'"):
+        module.init(jax.random.key(0), {'text': mods['text']}, train=False)

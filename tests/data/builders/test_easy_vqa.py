@@ -176,3 +176,18 @@ def test_prepared_rows_are_those_of_the_package(rows, tmp_path_factory, monkeypa
             pictures.setdefault(int(batch['image_id'][at]), set()).add(batch['image'][at].tobytes())
     assert len(pictures) == len(images(expected)) and all(len(found) == 1 for found in pictures.values())
     assert len(set().union(*pictures.values())) == len(pictures)
+
+
+def test_captions_are_of_each_image_once(rows, tmp_path_factory, monkeypatch):
+    monkeypatch.setattr(easy_vqa, 'read_rows', lambda root, part: rows[part][:300])
+    monkeypatch.setenv('MMJAX_DATA', str(tmp_path_factory.mktemp('easy_vqa')))
+    official = split(rows['train'][:300] + rows['test'][:300], 'official')
+    fields = {'image': 'image', 'text': 'caption'} | {key: key for key in ('image_id', 'shape', 'color')}
+    for name, part in official.items():
+        reader = open_data(Data(Tfds('easy_vqa/captions', name, fields))).reader
+        found = {example['image_id'].item(): example for example in reader.read(range(len(reader)))}
+        start = TEST_IDS_FROM if name == 'test' else 0
+        assert list(found) == sorted({row.image + start for row in part}) and len(found) == len(reader)
+        for row in part:
+            assert found[row.image + start]['text'] == f'a {row.color} {row.shape}'
+            assert SHAPES[found[row.image + start]['shape']] == row.shape

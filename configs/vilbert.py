@@ -1,0 +1,111 @@
+"""ViLBERT (Lu et al. 2019): two streams that co-attend; pretrained on images with captions, then asked questions.
+
+    scripts/mmjax train configs/vilbert.py                # pretraining, then six fine-tunings: with and without it
+    scripts/mmjax train configs/vilbert.py --pretrain.steps 400 --seed 1
+
+Pretraining sees each training image of easy-VQA with a caption of our own making ("a red circle"), no question and no
+answer: text and image masked at once (15 % each; of the image the pixels of patches stand for the paper's regions and
+their classes), and whether a caption belongs to an image. Then VQA with the questions of 1 %, 10 %, 100 % of the
+training set, once from the pretrained parameters (`tuned_1`, …) and once from fresh ones (`scratch_1`, …), all else
+equal. Beside it, with as many passes of the model in pretraining: configs/uniter.py, configs/vlbert.py.
+`scripts/pretraining_gain` measures all three over seeds: gain at each share of the labels, with intervals.
+Expected: configs/expected/vilbert.json; `scripts/check vilbert` compares.
+"""
+
+import dataclasses
+
+from configs.easy_vqa import FIELDS, REFERENCES, WORDS, block
+from mmjax.data import Data, Image, RandomShift, Tfds
+from mmjax.decoders.base import Decoder
+from mmjax.decoders.classification import LogitSum
+from mmjax.decoders.tokens import PatchPixels, TokenLogits
+from mmjax.encoders.image import ConvEncoder
+from mmjax.encoders.text import TokenEncoder
+from mmjax.evals.accuracy import Accuracy
+from mmjax.evals.masked import MaskedAccuracy
+from mmjax.evals.matching import MatchAuc
+from mmjax.experiment import Evaluation, Experiment, InitFrom
+from mmjax.fusion.base import Fusion
+from mmjax.fusion.coattention import Coattention
+from mmjax.model import Model
+from mmjax.nn.norm import NoNorm
+from mmjax.nn.positions import SinCos
+from mmjax.objectives.base import Objective
+from mmjax.objectives.cross_entropy import CrossEntropy
+from mmjax.objectives.masked import MaskedPixels, MaskedTokens
+from mmjax.optim import AdamW, WarmupCosine
+from mmjax.views.masked import MaskedImage, MaskedText
+from mmjax.views.matching import Matching
+from mmjax.views.together import Together
+
+WIDTH, PATCH = 64, 16  # of a token, and the pixels that one stands for
+TEXT, IMAGE = MaskedText(WORDS.size), MaskedImage(patch=PATCH, share=0.15)
+MATCHING = CrossEntropy(output='match', target='match', view=Matching())
+PASSES = 4000  # of the model over a batch, in pretraining, whatever views the objectives ask for
+STEPS = {1: 400, 10: 800, 100: 1600}  # of fine-tuning, by the share of the labels in percent
+
+
+def model(fusion: Fusion, decoders: dict[str, Decoder]) -> Model:
+    image = ConvEncoder(width=WIDTH, channels=(16, 32, 64, 64), norm=NoNorm(), positions=SinCos())
+    text = TokenEncoder(vocabulary=WORDS.size, width=WIDTH, depth=0)
+    return Model(encoders={'image': image, 'text': text}, fusion=fusion, decoders=decoders)
+
+
+def captions(split: str, *augment: RandomShift) -> Data:
+    source = Tfds('easy_vqa/captions', split, {'image': 'image', 'text': 'caption'})
+    return Data(source, (Image('image', size=64), WORDS, *augment))
+
+
+def questions(split: str, *augment: RandomShift) -> Data:
+    return Data(Tfds('easy_vqa', split, FIELDS), (Image('image', size=64), WORDS, *augment))
+
+
+def stages(fusion: Fusion, objectives: dict[str, Objective]) -> tuple[Experiment, ...]:
+    """Pretraining by the objectives, and fine-tuning from it and from nothing."""
+    shift = RandomShift('image', pixels=4)
+    outputs = {objective.output for objective in objectives.values()}  # pyright: ignore[reportAttributeAccessIssue]
+    heads: dict[str, Decoder] = {
+        'text': TokenLogits(vocabulary=WORDS.size),
+        'image': PatchPixels(patch=PATCH),
+        'match': LogitSum(classes=2),
+    }
+    evals = {'text': Evaluation(captions('test'), MaskedAccuracy(), references={'without the image': 0.49}, view=TEXT)}
+    if 'match' in outputs:
+        evals['match'] = Evaluation(captions('test'), MatchAuc(), references={'chance': 0.5}, view=MATCHING.view)
+    pretrain = Experiment(
+        name='pretrain',
+        model=model(fusion, {name: head for name, head in heads.items() if name in outputs}),
+        data=captions('train', shift),
+        objectives=objectives,
+        evals=evals,
+        optim=AdamW(schedule=WarmupCosine(peak=1e-3, warmup=100), decay=0.05),
+        steps=PASSES // len({objective.view for objective in objectives.values()}),
+        batch_size=64,
+    )
+    vqa = dataclasses.replace(
+        pretrain,
+        model=model(fusion, {'answer': LogitSum(classes=13)}),
+        objectives={'answer': CrossEntropy()},
+        evals={'test': Evaluation(questions('test'), Accuracy(by='kind'), references=REFERENCES)},
+        batch_size=32,
+    )
+    tuned = [
+        dataclasses.replace(
+            vqa,
+            name=f'{name}_{share}',
+            data=questions(f'train[:{share}%]', shift),
+            steps=steps,
+            init_from=InitFrom(stage=start),
+        )
+        for name, start in (('tuned', 'pretrain'), ('scratch', ''))
+        for share, steps in STEPS.items()
+    ]
+    return pretrain, *tuned
+
+
+def experiment() -> tuple[Experiment, ...]:
+    both = Together((TEXT, IMAGE))
+    return stages(
+        Coattention(depth=3, block=block()),
+        {'text': MaskedTokens(view=both), 'image': MaskedPixels(view=both), 'match': MATCHING},
+    )

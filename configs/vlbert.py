@@ -1,0 +1,25 @@
+"""VL-BERT (Su et al. 2020): one stream, in which every word is added what the whole image looks like.
+
+    scripts/mmjax train configs/vlbert.py
+
+As configs/vilbert.py, which says what is learned from what, with as many passes of the model in pretraining. What
+distinguishes it: the visual feature embedding of every element (`mmjax/fusion/visual_embedding.py`), and pretraining by
+masked words with visual clues and masked regions with linguistic clues alone, in one pass: whether a caption belongs to
+an image is not asked, which the authors found no better (section 3.3). Its text-only corpus is not here.
+Expected: configs/expected/vlbert.json; `scripts/check vlbert` compares.
+"""
+
+from configs.easy_vqa import block
+from configs.vilbert import IMAGE, TEXT, stages
+from mmjax.experiment import Experiment
+from mmjax.fusion.visual_embedding import VisualEmbedding
+from mmjax.objectives.masked import MaskedPixels, MaskedTokens
+from mmjax.views.together import Together
+
+
+def experiment() -> tuple[Experiment, ...]:
+    both = Together((TEXT, IMAGE))
+    return stages(
+        VisualEmbedding(depth=4, block=block()),
+        {'text': MaskedTokens(view=both), 'image': MaskedPixels(view=both)},
+    )
