@@ -7,7 +7,7 @@ import numpy as np
 
 from mmjax.errors import UserError, nearest
 from mmjax.evals.base import Columns, Evaluator
-from mmjax.evals.retrieval import recall
+from mmjax.evals.retrieval import ranks_among, recall
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,8 @@ class RetrievalAcross(Evaluator):
             sides.append((columns['x'][chosen], columns['group'][chosen]))
         (queries, asked), (gallery, held) = sides
         name = f'{self.queries}_to_{self.gallery}'
-        return recall(queries, gallery, asked=asked, held=held, ks=self.ks, name=name)
+        ranks = ranks_among(queries, gallery, asked, held)
+        return recall(ranks, asked=asked, held=held, ks=self.ks, name=name)
 
 
 def _check(name: str, what: str, there: Mapping[str, np.ndarray]) -> None:

@@ -49,7 +49,7 @@ class Retrieval(Evaluator):
         sides = ((self.a, a[once], group[once]), (self.b, b, group))
         scores = {}
         for (name, queries, asked), (other, gallery, held) in (sides, sides[::-1]):
-            ranks = _ranks(queries, gallery, asked, held)
+            ranks = ranks_among(queries, gallery, asked, held)
             scores |= recall(ranks, asked=asked, held=held, ks=self.ks, name=f'{name}_to_{other}')
         return scores
 
@@ -100,12 +100,13 @@ def ranks_of(scores: Float[np.ndarray, 'q g'], right: Bool[np.ndarray, 'q g']) -
     return (~(scores < best) & ~right).sum(axis=1)  # of a score that is NaN none is higher
 
 
-def _ranks(
+def ranks_among(
     queries: Float[np.ndarray, 'q d'],
     gallery: Float[np.ndarray, 'g d'],
     asked: Int[np.ndarray, 'q'],
     held: Int[np.ndarray, 'g'],
 ) -> Int[np.ndarray, 'q']:
+    """`ranks_of` the products of embeddings; of queries and candidates of the same group each is right."""
     ranks = []
     for start in range(0, len(queries), AT_ONCE):
         right = asked[start : start + AT_ONCE, None] == held[None, :]

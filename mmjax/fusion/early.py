@@ -28,5 +28,5 @@ class Early(Layered):
         return tokens.replace(values=tokens.values + vector.astype(tokens.values.dtype))
 
     def mark(self, mods: dict[str, Tokens]) -> dict[str, Tokens]:
-        """Where a design adds to what enters (see `VisualEmbedding`), a control changes who reads whom (see `Isolated`)."""
+        """Where a design adds to what enters (`VisualEmbedding`), a control changes who reads whom (`Isolated`)."""
         return mods

@@ -82,7 +82,7 @@ class _LowRank(nn.Module):
     """
 
     shape: Sequence[int]
-    axes: Sequence[str]
+    axes: Sequence[str | None]
     rank: int
 
     @nn.compact

@@ -25,7 +25,8 @@ class Expected:
     """A recipe, its score over seeds, and the bounds for it. Either `threshold` or `at_most` is given.
 
     config: file, counted from the repository. overrides: as on the command line. metric: a key of results.json.
-    command: what measures it. needs: what it takes beyond this repository and two cores; '' where that is nothing. seeds: what it is measured with. floor: what is reached without the skill, by name.
+    command: what measures it. needs: what it takes beyond this repository and two cores; '' where that is nothing.
+    seeds: what it is measured with. floor: what is reached without the skill, by name.
     threshold: lowest allowed mean over the seeds. each: lowest allowed score of any seed. at_most: highest allowed
     score of any seed, for a control that must not have the skill. results: what was measured last, by seed; None where
     nothing was yet.
