@@ -32,7 +32,8 @@ def load_stages(path: str, *, kind: type) -> Any:
     if isinstance(made, tuple) and made and all(isinstance(stage, kind) for stage in made):
         return made
     if not isinstance(made, kind):
-        inside = f' of {", ".join(type(stage).__name__ for stage in made) or "nothing"}' * isinstance(made, tuple)
+        parts = (type(stage).__name__ for stage in made) if isinstance(made, tuple) else ()
+        inside = f' of {", ".join(parts) or "nothing"}' if isinstance(made, tuple) else ''
         raise UserError(
             f'{path}: experiment() returns a {type(made).__name__}{inside}; it must return a {kind.__name__}, or a '
             'tuple of them for stages'

@@ -13,7 +13,7 @@ from mmjax.errors import UserError
 from mmjax.experiment import Checkpoint, InitFrom
 from mmjax.train.stages import by_name, check_stages, train_stages
 from tests.train import toy
-from tests.train.test_init import saved
+from tests.train.test_init import saved, write
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
@@ -107,13 +107,13 @@ def test_what_is_finished_is_not_done_again_and_what_was_stopped_goes_on(here, m
 
 def test_a_run_to_start_from_by_a_flag(here, monkeypatch, capsys):
     Path('one.py').write_text(
-        'from tests.train import toy\n\n\ndef experiment():\n    return toy.experiment(steps=2)\n'
+        'from tests.train import toy\n\n\ndef experiment():\n    return toy.experiment(steps=2, evals={})\n'
     )
     assert main(['train', 'one.py', '--workdir', 'b', '--init-from.run', 'nowhere']) == 2
     assert 'init_from: nowhere is no run with a checkpoint' in capsys.readouterr().err
     assert main(['train', 'one.py', '--init-from.map', 'a', 'b']) == 2
     assert 'name it in init_from.run' in capsys.readouterr().err
-    assert main(['train', 'one.py', '--workdir', 'a']) == 0
+    write(Path('a'), toy.experiment(evals={}))
     flags = ['--init-from.run', 'a', '--init-from.map', 'encoders_image/patches', 'encoders_image/patches']
     rates = ['--optim.rates', 'encoders_*', '0', 'fusion', '0.1']
     capsys.readouterr()
