@@ -24,7 +24,7 @@ class ExpertUse(Objective):
     fusion `Routed`. balance, z, local, spread: what each is multiplied by; least: not above the number of experts.
 
     Raises:
-        UserError: where the model has no such output, or it is none of a router.
+        UserError: where the model has no such output, it is none of a router, or `least` is more than it has experts.
     """
 
     couples_rows: ClassVar[bool] = True
@@ -46,6 +46,8 @@ class ExpertUse(Objective):
                 f"expert_use: '{self.output}' {list(told.shape)} is not what a router tells, [batch, layers, "
                 'modalities, 4, experts]; it is that of the decoder aux after the fusion routed'
             )
+        if not 1 <= self.least <= told.shape[-1]:
+            raise UserError(f'expert_use.least: {self.least} of {told.shape[-1]} experts; at least 1, at most all')
         return jnp.broadcast_to(self._of_batch(told, batch['weight']), told.shape[:1])
 
     def _of_batch(self, told: Float[Array, 'b l m 4 e'], weight: Float[Array, 'b']) -> Float[Array, '']:

@@ -101,6 +101,11 @@ def test_a_modality_that_no_row_has_is_left_out():
     assert np.isfinite(gradient).all()
 
 
+def test_more_experts_than_there_are():
+    with pytest.raises(UserError, match='least: 6.0 of 5 experts'):
+        ExpertUse(least=6.0)({'router': jnp.zeros((B, LAYERS, 2, 4, EXPERTS))}, {'weight': WEIGHT})
+
+
 def test_what_is_no_router_is_told():
     for outputs, message in (({'ruoter': WEIGHT}, "did you mean 'ruoter'"), ({'router': WEIGHT}, 'not what a router')):
         with pytest.raises(UserError, match=message):

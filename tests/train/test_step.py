@@ -9,20 +9,14 @@ import numpy as np
 import pytest
 
 from mmjax.data import train_batches
-from mmjax.decoders.aux import Aux
 from mmjax.decoders.classification import LogitSum
 from mmjax.decoders.embedding import Embedded, Temperature
 from mmjax.decoders.tokens import TokenLogits
 from mmjax.encoders.image import PatchEncoder
 from mmjax.fusion.late import Late
-from mmjax.fusion.routed import Routed
-from mmjax.nn.attention import Attention
-from mmjax.nn.block import Block
-from mmjax.nn.mlp import Mlp
 from mmjax.objectives.contrastive import ContrastiveSigmoid
 from mmjax.objectives.cross_entropy import CrossEntropy
 from mmjax.objectives.masked import MaskedTokens
-from mmjax.objectives.routing import ExpertUse
 from mmjax.sharding import MeshShape, place_batch
 from mmjax.train.passes import cast
 from mmjax.train.state import abstract_state, create_state
@@ -121,19 +115,6 @@ def test_accumulation_is_exact_where_examples_meet(devices):
     """Four parts of four rows see the pairs of all sixteen, as one pass does."""
     for row in rows_whole_and_in_parts(two_towers, devices):
         assert row['loss/pairs'] > 0 and row['loss/words'] > 0 and row['grad_norm/decoders_temperature'] > 0
-
-
-def routed(**changes):
-    """Experts, kept in use by a loss that sees the whole batch."""
-    fusion = Routed(depth=2, experts=4, block=Block(attention=Attention(heads=2), mlp=Mlp(ratio=1.0)))
-    model = toy.model().clone(fusion=fusion, decoders={'answer': LogitSum(classes=2), 'router': Aux()})
-    objectives = {'answer': CrossEntropy(), 'experts': ExpertUse(least=3.5)}
-    return toy.experiment(model=model, objectives=objectives, **changes)
-
-
-def test_routed_experts_train_the_same_on_four_devices_in_four_parts():
-    for row in rows_whole_and_in_parts(routed, devices=4):
-        assert row['loss/experts'] > 0.01  # that of the balance alone is not below it
 
 
 def test_a_row_of_weight_zero_changes_nothing():
