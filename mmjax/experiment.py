@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from mmjax.balance.base import NO_BALANCE, Balance
-from mmjax.data import Data
+from mmjax.data import Data, Feed
 from mmjax.errors import UserError, nearest
 from mmjax.evals.base import Evaluator, PairEvaluator
 from mmjax.model import Model
@@ -108,7 +108,7 @@ class Experiment:
 
     name: str
     model: Model
-    data: Data
+    data: Feed
     objectives: dict[str, Objective]
     evals: dict[str, Evaluation]
     optim: AdamW = field(default_factory=AdamW)

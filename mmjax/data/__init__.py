@@ -1,17 +1,20 @@
 """Sources, transforms, tokenizers and the loader. The only package that knows Grain and TFDS, which load on use."""
 
-from mmjax.data.base import Data, Example, Reader, Source, Transform
+from mmjax.data.base import Data, Example, Feed, Measure, Reader, Source, Stream, Transform
 from mmjax.data.choice import AnyItem, Item
 from mmjax.data.crops import CentralCrop, RandomCrop
 from mmjax.data.each import Each
 from mmjax.data.loader import OpenData, eval_batches, open_data, train_batches
 from mmjax.data.lookup import Lookup
+from mmjax.data.measure import Examples, Seconds, Tokens
+from mmjax.data.mixture import Mixture
 from mmjax.data.prepare import data_dir
 from mmjax.data.tfds import Tfds
 from mmjax.data.tokenizer import Bytes, Words
-from mmjax.data.transforms import DropModality, Image, RandomFlip, RandomShift
+from mmjax.data.transforms import Absent, DropModality, Image, RandomFlip, RandomShift
 
 __all__ = [
+    'Absent',
     'AnyItem',
     'Bytes',
     'CentralCrop',
@@ -19,16 +22,23 @@ __all__ = [
     'DropModality',
     'Each',
     'Example',
+    'Examples',
+    'Feed',
     'Image',
     'Item',
     'Lookup',
+    'Measure',
+    'Mixture',
     'OpenData',
     'RandomCrop',
     'RandomFlip',
     'RandomShift',
     'Reader',
+    'Seconds',
     'Source',
+    'Stream',
     'Tfds',
+    'Tokens',
     'Transform',
     'Words',
     'data_dir',

@@ -1,7 +1,8 @@
 """What data is made of: a source of examples, transforms of one example, and `Data`, the two put together.
 
-Sources, transforms and `Data` are frozen dataclasses: they are part of an experiment's config and cost nothing.
-Reading starts with `Source.open`, which gives a `Reader`.
+Sources, transforms and feeds (`Data`, and what is made of several or of rows of them) are frozen dataclasses: they are
+part of an experiment's config and cost nothing. Reading starts with `Source.open`, which gives a `Reader`; training
+reads the `Stream` that `Feed.open` gives.
 """
 
 import abc
@@ -66,8 +67,71 @@ class Transform(abc.ABC):
         """The example with this transform's entries replaced. `rng` is None unless the transform is `random`."""
 
 
+class Stream(abc.ABC):
+    """Opened training data: an endless stream, of which each example is a pure function of (seed, its place).
+
+    Epoch after epoch, `len(stream)` places each. A stream is pickled to the loader's worker processes.
+    """
+
+    @property
+    @abc.abstractmethod
+    def labels(self) -> dict[str, tuple[str, ...]]:
+        """Class names of integer fields, by batch key."""
+
+    @property
+    @abc.abstractmethod
+    def fingerprint(self) -> str:
+        """Identifies the files that are read."""
+
+    @abc.abstractmethod
+    def __len__(self) -> int:
+        """Places of an epoch."""
+
+    @abc.abstractmethod
+    def examples(self, places: Sequence[int], *, seed: int) -> list[Example]:
+        """What stands at these places, all transforms applied, each with `index`: which of the epoch's it is."""
+
+    @abc.abstractmethod
+    def mean(self, measure: 'Measure') -> float:
+        """The mean over the places of an epoch of what `measure` says of an example."""
+
+
+class Measure(abc.ABC):
+    """How much an example is, in examples, tokens or seconds. Subclass it as a frozen dataclass."""
+
+    @abc.abstractmethod
+    def __call__(self, example: Example) -> float:
+        """Of an example after the transforms that are not random.
+
+        Raises:
+            UserError: where it has no such field, or one that cannot be measured.
+        """
+
+
+class Feed(abc.ABC):
+    """What a run trains on: `Data`, a `Mixture` of several, or rows into which they are packed (`Packed`).
+
+    workers: processes that read ahead; see `Data`.
+    """
+
+    workers: int
+
+    @property
+    @abc.abstractmethod
+    def parts(self) -> dict[str, 'Data']:
+        """The data by the name of their source in the mixture; '' where there is no mixture."""
+
+    @abc.abstractmethod
+    def open(self) -> Stream:
+        """Finds, checks and opens the files. What is open already is shared.
+
+        Raises:
+            UserError: where they are missing or damaged, or do not fit together.
+        """
+
+
 @dataclass(frozen=True)
-class Data:
+class Data(Feed):
     """Examples as a model reads them.
 
     source: where they come from.
@@ -84,6 +148,15 @@ class Data:
     workers: int = 0
     shuffle: bool = True
 
+    @property
+    def parts(self) -> dict[str, 'Data']:
+        return {'': self}
+
+    def open(self) -> Stream:
+        from mmjax.data.loader import open_data
+
+        return open_data(self)
+
 
 def apply(transform: Transform, example: Example, rng: np.random.Generator | None = None) -> Example:
     """One transform on one example, keyed transforms on the entries of their modality. Leaves `example` as it was."""
@@ -98,3 +171,9 @@ def entries(example: Example, key: str, *, asker: str) -> Example:
     if key not in example:
         raise UserError(f"{asker}: examples have no '{key}'; they have {', '.join(example)}{nearest(key, example)}")
     return {name: value for name, value in example.items() if name == key or name.startswith(f'{key}/')}
+
+
+def without_workers(data: Data, *, holder: str) -> None:
+    """Raises UserError where data that something else reads have workers, which it would not start."""
+    if data.workers:
+        raise UserError(f'{holder}: workers={data.workers} of the data in it start nothing; set workers of {holder}')

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from mmjax.data.base import Data, Reader, Transform, apply
+from mmjax.data.base import Data, Example, Feed, Measure, Reader, Stream, Transform, apply
 from mmjax.data.batch import stack
 from mmjax.data.cache import Cached
+from mmjax.data.lengths import recorded
 from mmjax.data.prepare import data_dir
 from mmjax.errors import UserError
 
@@ -27,52 +28,79 @@ OPEN_AT_ONCE = 8  # opened data sets, with their caches, that a process keeps
 
 
 @dataclass(frozen=True)
-class OpenData:
+class OpenData(Stream):
     """`Data` opened: a reader of examples, and the transforms still to be applied, with their positions."""
 
+    data: Data
     reader: Reader
     transforms: tuple[tuple[int, Transform], ...]
-    shuffle: bool
 
     @property
     def labels(self) -> dict[str, tuple[str, ...]]:
-        """Class names of integer fields, by batch key."""
         return self.reader.labels
 
     @property
     def fingerprint(self) -> str:
-        """Identifies the files that were read."""
         return self.reader.fingerprint
 
     def __len__(self) -> int:
         return len(self.reader)
 
+    def examples(self, places: Sequence[int], *, seed: int) -> list[Example]:
+        length = len(self)
+        rows = [epoch_row(p, length=length, seed=seed) if self.data.shuffle else p % length for p in places]
+        examples = self.read(rows, places, seed=seed)
+        return [example | {'index': np.int32(row)} for row, example in zip(rows, examples, strict=True)]
+
+    def read(self, rows: Sequence[int], places: Sequence[int], *, seed: int) -> list[Example]:
+        """The examples of these rows, transformed with the draws of these places."""
+        examples = self.reader.read(rows)
+        for position, transform in self.transforms:
+            if transform.random:
+                examples = [
+                    apply(transform, example, generator(seed, place, position))
+                    for place, example in zip(places, examples, strict=True)
+                ]
+            else:
+                examples = [apply(transform, example) for example in examples]
+        return examples
+
+    def lengths(self, *measures: Measure) -> list[np.ndarray]:
+        """What each measure says of every row, [rows]; see `recorded`."""
+        once = self.data.transforms[: first_random(self.data.transforms)]
+        rest = [transform for position, transform in self.transforms if position < len(once)]
+        return recorded(self.reader, once, rest, measures)
+
+    def mean(self, measure: Measure) -> float:
+        return float(self.lengths(measure)[0].mean())
+
 
 def open_data(data: Data) -> OpenData:
     """Opens a source and fills its cache. Shares what is open already, also between data that augment differently."""
-    once = 0
-    if data.cache:
-        places = range(len(data.transforms))
-        once = next((place for place in places if data.transforms[place].random), len(places))
+    once = first_random(data.transforms) if data.cache else 0
     reader = _open(_ByRepr(data.source, data.transforms[:once], data.cache, str(data_dir())))
-    return OpenData(reader, tuple(enumerate(data.transforms))[once:], data.shuffle)
+    return OpenData(data, reader, tuple(enumerate(data.transforms))[once:])
+
+
+def first_random(transforms: Sequence[Transform]) -> int:
+    """How many transforms stand before the first random one: what they give is the same in each epoch."""
+    return next((place for place, transform in enumerate(transforms) if transform.random), len(transforms))
 
 
 def train_batches(
-    data: Data, *, batch_size: int, seed: int, start: int = 0, process_index: int = 0, process_count: int = 1
+    data: Feed, *, batch_size: int, seed: int, start: int = 0, process_index: int = 0, process_count: int = 1
 ) -> Iterator[HostBatch]:
     """Endless batches, from global batch `start` on: this process's rows of each.
 
-    Each batch holds the examples' entries stacked to [B/P, …], `index` int32 [B/P], the row in the split, and `weight`
-    float32 [B/P], all ones. `seed` decides the order and, with the place in the stream, every random transform.
+    Each batch holds the examples' entries stacked to [B/P, …], `index` int32 [B/P], the row in the split (or in the
+    plan, see `Packed`), and `weight` float32 [B/P], all ones. `seed` decides the order and, with the place in the stream, every random transform.
     Starting at a later batch costs nothing. Raises UserError where `process_count` does not divide `batch_size`.
     """
     if seed < 0 or start < 0:
         raise UserError(f'seed={seed}, start={start}: neither can be negative')
     share = _share(batch_size, process_count)
-    opened = open_data(data)
     make = functools.partial(
-        _train_batch, opened, seed=seed, batch_size=batch_size, share=share, offset=process_index * share
+        _train_batch, data.open(), seed=seed, batch_size=batch_size, share=share, offset=process_index * share
     )
     return _serve(make, start=start, stop=sys.maxsize, workers=data.workers)
 
@@ -109,21 +137,10 @@ def generator(seed: int, place: int, position: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=seed, counter=[0, position, place, 0]))
 
 
-def _train_batch(opened: OpenData, number: int, *, seed: int, batch_size: int, share: int, offset: int) -> HostBatch:
+def _train_batch(stream: Stream, number: int, *, seed: int, batch_size: int, share: int, offset: int) -> HostBatch:
     first = number * batch_size + offset
-    places = range(first, first + share)
-    length = len(opened)
-    rows = [epoch_row(p, length=length, seed=seed) if opened.shuffle else p % length for p in places]
-    examples = opened.reader.read(rows)
-    for position, transform in opened.transforms:
-        if transform.random:
-            examples = [
-                apply(transform, example, generator(seed, place, position))
-                for place, example in zip(places, examples, strict=True)
-            ]
-        else:
-            examples = [apply(transform, example) for example in examples]
-    return _batch(examples, rows, np.ones(share, np.float32))
+    examples = stream.examples(range(first, first + share), seed=seed)
+    return stack(examples) | {'weight': np.ones(share, np.float32)}
 
 
 def _eval_batch(opened: OpenData, number: int, *, batch_size: int, share: int, offset: int) -> HostBatch:
@@ -134,11 +151,8 @@ def _eval_batch(opened: OpenData, number: int, *, batch_size: int, share: int, o
     for _, transform in opened.transforms:
         if not transform.random:
             examples = [apply(transform, example) for example in examples]
-    return _batch(examples, rows, (places < len(opened)).astype(np.float32))
-
-
-def _batch(examples: list[Any], rows: Sequence[int], weight: np.ndarray) -> HostBatch:
-    return stack(examples) | {'index': np.asarray(rows, np.int32), 'weight': weight}
+    filled = {'index': np.asarray(rows, np.int32), 'weight': (places < len(opened)).astype(np.float32)}
+    return stack(examples) | filled
 
 
 def _share(batch_size: int, process_count: int) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 import PIL.Image
 from jaxtyping import UInt8
 
-from mmjax.data.base import Example, Transform, apply
+from mmjax.data.base import Example, Feed, Transform, apply
 from mmjax.errors import UserError, nearest
 
 MAX_PIXELS = 50_000_000
@@ -155,6 +155,27 @@ class DropModality(Transform):
         if present and not kept:
             kept = [present[int(draws[-1] * len(present))]]
         return example | {f'{name}/present': np.bool_(name in kept) for name in names}
+
+
+@dataclass(frozen=True)
+class Absent(Transform):
+    """Adds modalities that a source lacks, as absent: before the transforms that give them their shape.
+
+    So that text alone can be mixed with images and text, see `Mixture`.
+    """
+
+    keys: tuple[str, ...]
+
+    def __call__(self, example: Example, rng: np.random.Generator | None = None) -> Example:
+        for key in self.keys:
+            if key in example:
+                raise UserError(f"Absent: examples have a field '{key}'; leave it out of Absent.keys")
+        return example | dict.fromkeys(self.keys)
+
+
+def transforms_of(data: Feed) -> tuple[Transform, ...]:
+    """The transforms that give the model's fields; of a mixture, those of its first source."""
+    return next(iter(data.parts.values())).transforms
 
 
 def prepare(example: Example, transforms: Sequence[Transform]) -> Example:

@@ -11,6 +11,7 @@ import numpy as np
 
 from mmjax.balance.blending import blend_weights
 from mmjax.config import load_file
+from mmjax.data import Data
 from mmjax.errors import UserError
 from mmjax.evals.accuracy import Accuracy
 from mmjax.experiment import Evaluation, Experiment
@@ -35,6 +36,8 @@ def measured_weights(experiment: Experiment, *, split: str = 'validation') -> di
         raise UserError(f'blend_weights: {sorted(experiment.objectives)} is nothing to weigh; see `with_heads`')
     if split not in experiment.evals:
         raise UserError(f"blend_weights: no evaluation '{split}' (there are {sorted(experiment.evals)})")
+    if not isinstance(experiment.data, Data):
+        raise UserError(f'blend_weights: measures on one split, and data is a {type(experiment.data).__name__}')
     data = {'train': experiment.data, 'validation': experiment.evals[split].data}
     losses: dict[str, dict[str, list[float]]] = {name: {} for name in data}
     for name, pilot in pilots(experiment).items():

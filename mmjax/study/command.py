@@ -54,7 +54,7 @@ def study_command(study: Study, directory: Path, *, dry_run: bool = False, toget
 
 def _all_data(study: Study) -> list[Data]:
     of_arms = [study.experiment(arm.name) for arm in study.arms]
-    data = [part for e in of_arms for part in (e.data, *(evaluation.data for evaluation in e.evals.values()))]
+    data = [part for e in of_arms for part in (*e.data.parts.values(), *(v.data for v in e.evals.values()))]
     data += [part.data for part in (study.probes, study.explanation) if part is not None]
     return list({repr(part): part for part in data}.values())
 

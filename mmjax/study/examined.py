@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from mmjax.data import Words
+from mmjax.data.transforms import transforms_of
 from mmjax.study.curves import curve_area, relative_area
 from mmjax.study.ledger import unpacked
 from mmjax.study.probes import subset_name
@@ -78,7 +79,7 @@ def _named(picture: Row, study: Study) -> dict[str, Any]:
     """A picture with its words and the names of its classes, so that a report needs no data."""
     assert study.explanation is not None
     words = []
-    for transform in study.base.data.transforms:
+    for transform in transforms_of(study.base.data):
         other = picture['others'].get(getattr(transform, 'key', None))
         if other is not None and isinstance(transform, Words):
             real = [(i, r) for i, r in zip(other['ids'], other['relevance'], strict=True) if i]

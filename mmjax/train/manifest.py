@@ -11,7 +11,6 @@ import jax
 
 import mmjax
 from mmjax.config import config_hash
-from mmjax.data import open_data
 from mmjax.errors import UserError
 from mmjax.experiment import Experiment
 from mmjax.train.files import read_json, write_json
@@ -32,7 +31,7 @@ PACKAGES = (
 
 def manifest(experiment: Experiment, *, parameters: int, config_file: str | None) -> dict[str, Any]:
     """Everything beside the config that a result may depend on, and what is needed to read it (names of classes)."""
-    sources = {'train': experiment.data.source}
+    sources = {f'train/{name}'.rstrip('/'): data.source for name, data in experiment.data.parts.items()}
     sources |= {name: evaluation.data.source for name, evaluation in experiment.evals.items()}
     device = jax.devices()[0]
     return {
@@ -45,7 +44,7 @@ def manifest(experiment: Experiment, *, parameters: int, config_file: str | None
         'device': {'kind': device.device_kind, 'count': jax.device_count(), 'processes': jax.process_count()},
         'parameters': parameters,
         'data': {name: source.open().fingerprint for name, source in sources.items()},  # opened, not read
-        'labels': {field: list(names) for field, names in open_data(experiment.data).labels.items()},
+        'labels': {field: list(names) for field, names in experiment.data.open().labels.items()},
     }
 
 

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from scipy.special import softmax
 
-from mmjax.data.transforms import prepare
+from mmjax.data.transforms import prepare, transforms_of
 from mmjax.errors import UserError, nearest
 from mmjax.experiment import Experiment
 from mmjax.sharding import MeshShape
@@ -66,12 +66,12 @@ def _example(experiment: Experiment, inputs: Mapping[str, str]) -> dict[str, Any
     raw: dict[str, Any] = dict.fromkeys(modalities)
     for name, value in inputs.items():
         raw[name] = value if _is_text(experiment, name) else _read(name, value)
-    prepared = prepare(raw, [t for t in experiment.data.transforms if getattr(t, 'key', None) in modalities])
+    prepared = prepare(raw, [t for t in transforms_of(experiment.data) if getattr(t, 'key', None) in modalities])
     return {name: value for name, value in prepared.items() if name.split('/')[0] in modalities}
 
 
 def _is_text(experiment: Experiment, modality: str) -> bool:
-    return any(hasattr(t, 'decode') and getattr(t, 'key', None) == modality for t in experiment.data.transforms)
+    return any(hasattr(t, 'decode') and getattr(t, 'key', None) == modality for t in transforms_of(experiment.data))
 
 
 def _read(name: str, path: str) -> bytes:

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from mmjax import config
-from mmjax.data import open_data, train_batches
+from mmjax.data import train_batches
 from mmjax.errors import UserError
 from mmjax.evals.base import Columns
 from mmjax.experiment import Experiment
@@ -204,7 +204,8 @@ def show_references(experiment: Experiment, results: Mapping[str, float]) -> Non
 
 def shapes_of_batch(experiment: Experiment) -> Shapes:
     """Shapes and dtypes of a global batch."""
-    data = dataclasses.replace(experiment.data, workers=0)
+    data: Any = experiment.data
+    data = dataclasses.replace(data, workers=0)
     batches = train_batches(data, batch_size=1, seed=experiment.seed)
     batch = next(batches)
     batches.close()
@@ -228,7 +229,7 @@ def _start(experiment: Experiment, prepared: Prepared, checkpoints: Checkpoints)
 
 def _check_classes(experiment: Experiment, shapes: TrainState) -> None:
     """Raises UserError where a decoder has another number of classes than the field that it is to predict."""
-    labels = open_data(experiment.data).labels
+    labels = experiment.data.open().labels
     for name, objective in experiment.objectives.items():
         output, target = str(getattr(objective, 'output', '')), str(getattr(objective, 'target', ''))
         classes = getattr(experiment.model.decoders.get(output), 'classes', None)
