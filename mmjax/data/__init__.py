@@ -8,6 +8,7 @@ from mmjax.data.loader import OpenData, eval_batches, open_data, train_batches
 from mmjax.data.lookup import Lookup
 from mmjax.data.measure import Examples, Seconds, Tokens
 from mmjax.data.mixture import Mixture
+from mmjax.data.packed import Packed
 from mmjax.data.prepare import data_dir
 from mmjax.data.tfds import Tfds
 from mmjax.data.tokenizer import Bytes, Words
@@ -30,6 +31,7 @@ __all__ = [
     'Measure',
     'Mixture',
     'OpenData',
+    'Packed',
     'RandomCrop',
     'RandomFlip',
     'RandomShift',

@@ -93,7 +93,8 @@ def train_batches(
     """Endless batches, from global batch `start` on: this process's rows of each.
 
     Each batch holds the examples' entries stacked to [B/P, …], `index` int32 [B/P], the row in the split (or in the
-    plan, see `Packed`), and `weight` float32 [B/P], all ones. `seed` decides the order and, with the place in the stream, every random transform.
+    plan, see `Packed`), and `weight` float32 [B/P], all ones. `seed` decides the order and, with the place in the
+    stream, every random transform.
     Starting at a later batch costs nothing. Raises UserError where `process_count` does not divide `batch_size`.
     """
     if seed < 0 or start < 0:

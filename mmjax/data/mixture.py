@@ -28,8 +28,8 @@ class Mixture(Feed):
     workers: see `Data`; those of the sources are 0.
 
     Which source an example is of depends on its place in the stream alone: with rates 1/2, 1/3 and 1/6 the stream goes
-    a b a c a b and again, so that each batch has every source's share, to one example or two. A batch has `source` [b], with the
-    names in `labels`, and the metrics tell the sources apart.
+    a b a c a b and again, so that each batch has every source's share, to one example or two. A batch has `source` [b],
+    with the names in `labels`, and the metrics tell the sources apart.
 
     Raises:
         UserError: on weights of other sources, below zero or with the sum zero; at opening, where two sources have
@@ -162,8 +162,8 @@ def _check_examples(streams: Mapping[str, Stream]) -> None:
         for key, shape in expected.items():
             if found[key] != shape:
                 raise UserError(
-                    f"mixture: '{key}' is {shape} in '{first}' and {found[key]} in '{name}'; give both transforms to one "
-                    'shape and type'
+                    f"mixture: '{key}' is {shape} in '{first}' and {found[key]} in '{name}'; give both transforms to "
+                    'one shape and type'
                 )
 
 
@@ -196,8 +196,9 @@ def _check_tokenizers(parts: Mapping[str, Data]) -> None:
                 first, expected = met.setdefault(tokenizer.key, (name, alike))
                 if alike != expected:
                     raise UserError(
-                        f"mixture: '{tokenizer.key}' is tokenized by {type(expected).__name__} of {expected.size} ids in "
-                        f"'{first}' and by another {type(alike).__name__} of {alike.size} in '{name}'; use one vocabulary"
+                        f"mixture: '{tokenizer.key}' is tokenized by {type(expected).__name__} of {expected.size} ids "
+                        f"in '{first}' and by another {type(alike).__name__} of {alike.size} in '{name}'; use one "
+                        'vocabulary'
                     )
 
 
