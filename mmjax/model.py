@@ -33,8 +33,10 @@ class Model(nn.Module):
         """Returns each decoder's output by name.
 
         Raises:
-            UserError: where the batch lacks the field of an encoder.
+            UserError: where the batch lacks the field of an encoder, or has rows of several examples that a part of the
+                model would mix.
         """
+        self._check_packed(batch)
         return self.answer(self.encode(batch, train=train), train=train)
 
     def encode(self, batch: Batch, *, train: bool = False) -> dict[str, Tokens]:
@@ -55,6 +57,27 @@ class Model(nn.Module):
             marks = {mark: batch[f'{name}/{mark}'] for mark in encoder.marks if f'{name}/{mark}' in batch}
             tokens = encoder(x, present, train=train, **marks)
         return tokens.replace(values=constrain(tokens.values, 'batch', 'length', 'embed'))
+
+    def _check_packed(self, batch: Batch) -> None:
+        packed = [name for name in self.encoders if f'{name}/segments' in batch]
+        for name in packed:
+            encoder = self.encoders[name]
+            reads, sequence = 'segments' in encoder.marks, f'{name}/positions' in batch
+            if reads != sequence:
+                one, other = ('items', 'lengths') if sequence else ('lengths', 'items')
+                raise UserError(
+                    f'model.encoders.{name}: {type(encoder).__name__} {"keeps" if reads else "cannot keep"} '
+                    f"examples apart that share a sequence; name '{name}' in packed.{one}, not packed.{other}, or "
+                    'choose another encoder'
+                )
+        parts = {'fusion': self.fusion, **{f'decoders.{name}': part for name, part in self.decoders.items()}}
+        for name, part in parts.items() if packed else ():
+            if not part.packs:
+                raise UserError(
+                    f"model.{name}: {type(part).__name__} would mix the examples of a row ('{packed[0]}/segments' "
+                    'says that it has several); choose one that keeps them apart, such as Early and TokenLogits, or '
+                    'data that are not packed'
+                )
 
     @staticmethod
     def present(name: str, batch: Batch) -> Bool[Array, 'b'] | Bool[Array, 'b k']:

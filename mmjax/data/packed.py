@@ -129,9 +129,10 @@ def _planned(request: _Request) -> Plan:
         longer = np.flatnonzero(demands[:, kind] > most)
         if len(longer):
             worst = int(longer[np.argmax(demands[longer, kind])])
+            found = demands[worst, kind]
             raise UserError(
-                f"packed: example {worst} of {config.data.source} has {demands[worst, kind]} tokens of '{key}', the row "
-                f"room for {most}, and {len(longer) - 1} more are too long; raise packed.lengths['{key}'], or let the "
+                f"packed: example {worst} of {config.data.source} has {found} tokens of '{key}', the row room for "
+                f"{most}, and {len(longer) - 1} more are too long; raise packed.lengths['{key}'], or let the "
                 f'tokenizer cut (length={most})'
             )
     numbers = np.arange(len(opened))

@@ -1,6 +1,7 @@
 """What every decoder is."""
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import flax.linen as nn
 from jaxtyping import Array
@@ -13,7 +14,10 @@ class Decoder(nn.Module):
     """Fused tokens to one output.
 
     streams: the names of the modalities that it reads; (): what the fusion offers (its shared tokens, or all streams).
+    packs: whether examples that share a row stay apart, as they do not where a row is pooled.
     """
+
+    packs: ClassVar[bool] = False
 
     streams: tuple[str, ...] = ()
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import field
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -64,6 +65,8 @@ class Temperature(Decoder):
     Raises:
         UserError: on a scale that is not above 0 or beyond `most`.
     """
+
+    packs: ClassVar[bool] = True
 
     scale: float = 1 / 0.07
     bias: float = 0.0

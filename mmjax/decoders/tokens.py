@@ -4,6 +4,7 @@ the compute dtype.
 
 from collections.abc import Mapping
 from dataclasses import field
+from typing import ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -24,6 +25,8 @@ class TokenLogits(Decoder):
     Raises:
         UserError: on another number of streams than one.
     """
+
+    packs: ClassVar[bool] = True
 
     streams: tuple[str, ...] = ('text',)
     vocabulary: int = 258

@@ -27,6 +27,7 @@ class Fusion(nn.Module):
     abstract: ClassVar[bool] = True  # of a class that says so itself, not of those derived from it: no part of its own
     modalities: ClassVar[int | None] = None  # how many the design admits; None: any number
     one_width: ClassVar[bool] = True  # whether tokens of all modalities meet, so that they must be equally wide
+    packs: ClassVar[bool] = False  # whether examples that share a row stay apart: what pools a row cannot promise that
 
     entry_norm: Norm = field(default_factory=LayerNorm)
 

@@ -1,6 +1,7 @@
 """Co-attention: one stream per modality, each of which reads the others in every layer."""
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import flax.linen as nn
 
@@ -18,6 +19,8 @@ class Coattention(Layered):
     ViLBERT's co-attention (Lu et al. 2019, figure 2b) in LXMERT's order cross, self, feed-forward (Tan & Bansal 2019,
     eq. 6-8), with separate weights for each direction (LXMERT shares them).
     """
+
+    packs: ClassVar[bool] = True
 
     @nn.compact
     def __call__(self, mods: Mapping[str, Tokens], *, train: bool) -> Fused:

@@ -1,6 +1,7 @@
 """Early fusion: one stream over the concatenation of all tokens."""
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import flax.linen as nn
 
@@ -15,6 +16,8 @@ class Early(Layered):
 
     VisualBERT (Li et al. 2019, section 3), UNITER (Chen et al. 2020), ViLT (Kim et al. 2021, eq. 1-5).
     """
+
+    packs: ClassVar[bool] = True
 
     @nn.compact
     def __call__(self, mods: Mapping[str, Tokens], *, train: bool) -> Fused:

@@ -1,6 +1,7 @@
 """Modality experts: all tokens attend to one another, weights belong to the modality."""
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -17,6 +18,8 @@ class Experts(Layered):
     The FLOPs of `Early` with the parameters of M of it. Reference: `Mixture-of-Transformers`
     `src/simple_ModalityUntiedAttention.py`; here streams stay apart instead of being gathered by a boolean index.
     """
+
+    packs: ClassVar[bool] = True
 
     @nn.compact
     def __call__(self, mods: Mapping[str, Tokens], *, train: bool) -> Fused:

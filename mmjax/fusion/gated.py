@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import field
+from typing import ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -24,6 +25,8 @@ class GatedCrossAttention(Fusion):
     The gates a and b start at 0, so that a fresh design is the reader's own tower, bit for bit. They are called `gate`,
     which no weight decay pulls back. The others stay as they entered. Reference: `open_flamingo/src/helpers.py`.
     """
+
+    packs: ClassVar[bool] = True
 
     reader: str = 'text'
     depth: int = 4

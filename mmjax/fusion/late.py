@@ -34,6 +34,7 @@ class Late(Layered):
     """
 
     one_width: ClassVar[bool] = False
+    packs: ClassVar[bool] = True
 
     @nn.compact
     def __call__(self, mods: Mapping[str, Tokens], *, train: bool) -> Fused:

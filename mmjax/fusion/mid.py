@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import field
+from typing import ClassVar
 
 import flax.linen as nn
 
@@ -19,6 +20,8 @@ class Mid(Fusion):
     the queries of a modality run through its block: scenic's `projects/mbt/model.py` runs the whole concatenation
     through each and throws the rest away.
     """
+
+    packs: ClassVar[bool] = True
 
     depth: int = 4
     fusion_layer: int = 2

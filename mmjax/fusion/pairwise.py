@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import field
+from typing import ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -24,6 +25,8 @@ class Pairwise(Fusion):
     instead). An absent b gives a nothing to read: that part is the transformer on a's tokens alone. Reference:
     `Multimodal-Transformer` `src/models.py`.
     """
+
+    packs: ClassVar[bool] = True
 
     depth: int = 2
     tower_depth: int = 2
