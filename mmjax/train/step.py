@@ -13,6 +13,7 @@ from mmjax.experiment import Experiment
 from mmjax.optim import joined
 from mmjax.train.accumulate import accumulated, accumulated_whole
 from mmjax.train.passes import Views, apply_model, run
+from mmjax.train.sources import mean_or_nan, sums_by_source, token_shares
 from mmjax.train.state import TrainState, key_for
 from mmjax.types import Batch, Outputs
 
@@ -25,7 +26,8 @@ def train_step(state: TrainState, batch: Batch, *, experiment: Experiment) -> tu
     Returns the next state and scalars: `loss`, `loss/OBJECTIVE` (scaled), `grad_norm`, `grad_norm/MODALITY` (of that
     modality's encoder), `grad_norm/fusion`, `grad_norm/decoders_NAME`, `param_norm`, `learning_rate`, and what the
     balance reports. Gradients are those that the optimiser is given: of what is frozen there is none, and where nothing
-    that trains lies behind it no backward pass either.
+    that trains lies behind it no backward pass either. Of a mixture also `loss/OBJECTIVE/SOURCE`, the mean over the rows
+    of a source (NaN where the batch has none), and what `token_shares` tells.
     """
     optim = experiment.optim
     views = Views.of(experiment)
@@ -40,20 +42,20 @@ def train_step(state: TrainState, batch: Batch, *, experiment: Experiment) -> tu
         return see(trained, seen, key)[0]
 
     def judge(outputs: list[Outputs], seen: list[Batch]) -> tuple[Float[Array, ''], tuple[Metrics, Tally]]:
-        losses = weighted(experiment, views, outputs, seen, totals)
+        losses, apart = weighted(experiment, views, outputs, seen, totals)
         loss = functools.reduce(jnp.add, losses.values())
-        return loss, ({'loss': loss, **losses}, experiment.balance.tally(outputs[first], seen[first]))
+        return loss, ({'loss': loss, **losses, **apart}, experiment.balance.tally(outputs[first], seen[first]))
 
     def loss_of(trained: Any, seen: list[Batch], key: jax.Array) -> tuple[Float[Array, ''], tuple[Metrics, Tally]]:
         return judge(*see(trained, seen, key))
 
     gradient, trained = jax.grad(loss_of, has_aux=True), optim.trained(state.params)
     seen = [view(batch, view_key) for view in views.plain]
-    totals = {  # of the whole batch, whatever part of it is judged; what is mined is never cut into parts
-        name: objective.weights(seen[views.place(objective.view)]).sum()
-        for name, objective in experiment.objectives.items()
-        if objective.view in views.plain
-    }
+    totals = {}  # of the whole batch, whatever part of it is judged; what is mined is never cut into parts
+    for name, objective in experiment.objectives.items():
+        if objective.view in views.plain:
+            weights = objective.weights(seen[views.place(objective.view)])
+            totals |= {name: weights.sum(), **sums_by_source(experiment, batch, weights, prefix=f'{name}/')}
     key = key_for('dropout', seed=experiment.seed, step=state.step)
     if optim.accumulate == 1:
         grads, (metrics, tally) = gradient(trained, seen, key)
@@ -69,7 +71,8 @@ def train_step(state: TrainState, batch: Batch, *, experiment: Experiment) -> tu
     params, ema = joined(trained, state.params), state.ema
     if ema is not None:
         ema = joined(optax.incremental_update(trained, optim.trained(ema), 1 - optim.ema), ema)
-    metrics |= balance | {
+    metrics |= balance | token_shares(experiment, state.params, batch)
+    metrics |= {
         'grad_norm': optax.tree.norm(grads),
         'param_norm': optax.tree.norm(params),
         'learning_rate': jnp.asarray(optim.schedule.build(experiment.steps)(state.step), jnp.float32),
@@ -81,18 +84,23 @@ def train_step(state: TrainState, batch: Batch, *, experiment: Experiment) -> tu
 
 def weighted(
     experiment: Experiment, views: Views, outputs: list[Outputs], seen: list[Batch], totals: Metrics
-) -> Metrics:
-    """`loss/OBJECTIVE`, scaled: the sum over the rows of `seen` of what each adds to the average over the whole batch.
+) -> tuple[Metrics, Metrics]:
+    """`loss/OBJECTIVE`, scaled: the sum over the rows of `seen` of what each adds to the average over the whole batch;
+    and `loss/OBJECTIVE/SOURCE`, to that over the rows of a source.
 
-    totals: the weight of the whole batch, by objective; where there is none, that of `seen`.
+    totals: the weight of the whole batch, by OBJECTIVE and OBJECTIVE/SOURCE; where there is none, that of `seen`.
     """
-    losses = {}
+    losses, apart = {}, {}
     for name, objective in experiment.objectives.items():
         i = views.place(objective.view)
         weights = objective.weights(seen[i])
         total = jnp.maximum(totals.get(name, weights.sum()), 1e-6)
-        losses[f'loss/{name}'] = objective.scale * (objective(outputs[i], seen[i]) * weights).sum() / total
-    return losses
+        rows = objective(outputs[i], seen[i]) * weights
+        losses[f'loss/{name}'] = objective.scale * rows.sum() / total
+        own = sums_by_source(experiment, seen[i], weights, prefix=f'{name}/')
+        for key, value in sums_by_source(experiment, seen[i], rows, prefix=f'{name}/').items():
+            apart[f'loss/{key}'] = objective.scale * mean_or_nan(value, totals.get(key, own[key]))
+    return losses, apart
 
 
 def predict_step(params: Any, batch: Batch, *, experiment: Experiment) -> Outputs:
