@@ -35,6 +35,7 @@ ALLOWED = {
 ONLY = {
     'orbax': ['train/checkpoint.py'],
     'grain': ['data'],
+    'tokenizers': ['data'],
     'tensorflow_datasets': ['data'],
     'array_record': ['data'],
     'tyro': ['config', 'cli'],

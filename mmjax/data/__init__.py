@@ -1,6 +1,7 @@
 """Sources, transforms, tokenizers and the loader. The only package that knows Grain and TFDS, which load on use."""
 
 from mmjax.data.base import Data, Example, Feed, Measure, Reader, Source, Stream, Transform
+from mmjax.data.bpe import Bpe
 from mmjax.data.choice import AnyItem, Item
 from mmjax.data.crops import CentralCrop, RandomCrop
 from mmjax.data.each import Each
@@ -17,6 +18,7 @@ from mmjax.data.transforms import Absent, DropModality, Image, RandomFlip, Rando
 __all__ = [
     'Absent',
     'AnyItem',
+    'Bpe',
     'Bytes',
     'CentralCrop',
     'Data',

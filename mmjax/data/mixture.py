@@ -1,6 +1,5 @@
 """Several sources in one stream, each with its share."""
 
-import dataclasses
 import functools
 import hashlib
 import math
@@ -190,15 +189,14 @@ def _check_tokenizers(parts: Mapping[str, Data]) -> None:
     met: dict[str, tuple[str, Any]] = {}
     for name, data in parts.items():
         for transform in data.transforms:
-            if hasattr(transform, 'decode'):
-                tokenizer: Any = transform
-                alike = dataclasses.replace(tokenizer, length=1)
-                first, expected = met.setdefault(tokenizer.key, (name, alike))
-                if alike != expected:
+            tokenizer: Any = getattr(transform, 'tokenizer', transform)  # of its own, or the one that it works by
+            if hasattr(tokenizer, 'decode'):
+                first, expected = met.setdefault(tokenizer.key, (name, tokenizer))
+                if tokenizer != expected:
                     raise UserError(
                         f"mixture: '{tokenizer.key}' is tokenized by {type(expected).__name__} of {expected.size} ids "
-                        f"in '{first}' and by another {type(alike).__name__} of {alike.size} in '{name}'; use one "
-                        'vocabulary'
+                        f"in '{first}' and by another {type(tokenizer).__name__} of {tokenizer.size} in '{name}'; use "
+                        'one vocabulary'
                     )
 
 

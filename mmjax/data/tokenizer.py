@@ -1,6 +1,6 @@
-"""Text to integer ids: known words, or UTF-8 bytes.
+"""Text to integer ids: known words, or UTF-8 bytes. A learned vocabulary has its own file, `bpe.py`.
 
-Both write int32 [length], padded with 0 at the end, and `{key}/present`; an absent text (None) is all padding.
+All write int32 [length], padded with 0 at the end, and `{key}/present`; an absent text (None) is all padding.
 Text that is longer is cut; the first cut of each tokenizer warns, and `CUT` counts them.
 """
 
@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, SupportsInt
+from typing import Any, ClassVar, SupportsInt
 
 import numpy as np
 
@@ -56,8 +56,8 @@ class Words(Transform):
         return {word: number for number, word in enumerate(self.vocabulary, FIRST)}
 
     def __call__(self, example: Example, rng: np.random.Generator | None = None) -> Example:
-        text = _text(self, example)
-        return _entries(self, None if text is None else [self._ids.get(word, UNKNOWN) for word in split_words(text)])
+        text = text_of(self, example)
+        return padded(self, None if text is None else [self._ids.get(word, UNKNOWN) for word in split_words(text)])
 
     def decode(self, ids: Iterable[SupportsInt]) -> str:
         """The words of these ids, joined by spaces; unknown ones read '?'."""
@@ -76,8 +76,8 @@ class Bytes(Transform):
         _check_length(self)
 
     def __call__(self, example: Example, rng: np.random.Generator | None = None) -> Example:
-        text = _text(self, example)
-        return _entries(self, None if text is None else [byte + FIRST for byte in text.encode('utf-8', 'replace')])
+        text = text_of(self, example)
+        return padded(self, None if text is None else [byte + FIRST for byte in text.encode('utf-8', 'replace')])
 
     def decode(self, ids: Iterable[SupportsInt]) -> str:
         """The text of these ids, without the last character where a cut went through it."""
@@ -89,7 +89,8 @@ def _check_length(tokenizer: Words | Bytes) -> None:
         raise UserError(f'{type(tokenizer).__name__}.length is {tokenizer.length}: use a positive number of tokens')
 
 
-def _text(tokenizer: Words | Bytes, example: Example) -> str | None:
+def text_of(tokenizer: Any, example: Example) -> str | None:
+    """The text that a tokenizer is given. Raises UserError where it is something else."""
     text = example[tokenizer.key]
     if text is not None and not isinstance(text, str):
         kind = type(text).__name__
@@ -97,7 +98,8 @@ def _text(tokenizer: Words | Bytes, example: Example) -> str | None:
     return text
 
 
-def _entries(tokenizer: Words | Bytes, tokens: list[int] | None) -> Example:
+def padded(tokenizer: Any, tokens: list[int] | None) -> Example:
+    """What a tokenizer gives: the ids padded, or cut, to its length, and whether there was a text."""
     key, length = tokenizer.key, tokenizer.length
     ids = np.full(length, PAD_ID, np.int32)
     if tokens and len(tokens) > length:

@@ -1,0 +1,47 @@
+import json
+
+import pytest
+
+from mmjax.data import Bpe
+from mmjax.data.bpe import LEAST
+from mmjax.train.vocabulary import main
+
+CONFIG = """
+from tests.train import toy
+from mmjax.data import Bpe, Data, Image
+
+BPE = Bpe('words.json', sha256='', size=270, length=3)
+
+def experiment():
+    data = Data(toy.Toy(rows=20), (Image('image', size=8), BPE))
+    return toy.experiment(data=data)
+"""
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv('MMJAX_DATA', str(tmp_path / 'data'))
+    return tmp_path
+
+
+def test_a_config_s_vocabulary_is_learned_by_a_command(home, capsys):
+    (home / 'recipe_bpe.py').write_text(CONFIG)
+    assert main([str(home / 'recipe_bpe.py')]) == 0
+    said = capsys.readouterr().out
+    name, _, rest = said.partition(": write sha256='")
+    assert name == 'words.json'
+    told = json.loads((home / 'data/words.json').read_text())
+    assert told['data'] == {'train': 'toy'} and told['texts'] == 20
+    bpe = Bpe('words.json', sha256=rest.split("'")[0], size=270, length=4)
+    same, other = (bpe({'text': word})['text'] for word in ('same', 'other'))
+    assert (same > 0).sum() == (other > 0).sum() == 1  # two words, learned whole
+    assert bpe.size >= len(told['tokenizer']['model']['vocab']) + 2 > LEAST
+
+
+def test_what_cannot_be_learned_exits_with_2(home, capsys):
+    (home / 'recipe_none.py').write_text(CONFIG.replace(', BPE)', ', toy.WORDS)'))
+    assert main([str(home / 'recipe_none.py')]) == 2
+    assert 'the config has no Bpe' in capsys.readouterr().err
+    (home / 'recipe_field.py').write_text(CONFIG)
+    assert main([str(home / 'recipe_field.py'), '--field', 'image']) == 2
+    assert "'image' of 'train' holds ndarray, no text" in capsys.readouterr().err
