@@ -9,6 +9,7 @@ from mmjax.data.loader import OpenData, eval_batches, open_data, train_batches
 from mmjax.data.lookup import Lookup
 from mmjax.data.measure import Examples, Seconds, Tokens
 from mmjax.data.mixture import Mixture
+from mmjax.data.native import NativePatches
 from mmjax.data.packed import Packed
 from mmjax.data.prepare import data_dir
 from mmjax.data.tfds import Tfds
@@ -32,6 +33,7 @@ __all__ = [
     'Lookup',
     'Measure',
     'Mixture',
+    'NativePatches',
     'OpenData',
     'Packed',
     'RandomCrop',

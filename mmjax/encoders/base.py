@@ -12,7 +12,7 @@ class Encoder(nn.Module):
     """One modality to tokens of one width.
 
     needs_input: False for tokens that are learned, not read; the model then passes None. marks: what else of the batch
-    it takes, of 'segments', 'positions' and 'causal' [b n]: each is a keyword argument, given where the batch has
+    it takes, such as 'segments', 'positions' and 'causal' [b n]: each is a keyword argument, given where the batch has
     `m/MARK`. An encoder that does not take 'segments' is given the items of a packed row as examples of their own.
     """
 
