@@ -131,7 +131,10 @@ class Experiment:
             raise UserError(f'seed {self.seed} and optim.accumulate {self.optim.accumulate}: at least 0 and 1')
         self.init_from.check()
         self._check_views()
-        for name in self.evals:
+        for name, evaluation in self.evals.items():
+            if not isinstance(evaluation.data, Data):
+                kind = type(evaluation.data).__name__
+                raise UserError(f'evals.{name}.data is a {kind}; score one split of one source at a time (Data)')
             if not name or '/' in name:
                 raise UserError(f"evals: '{name}' names files and metrics; give it a name without '/'")
         if self.precision not in PRECISIONS:

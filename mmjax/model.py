@@ -36,10 +36,10 @@ class Model(nn.Module):
             UserError: where the batch lacks the field of an encoder, or has rows of several examples that a part of the
                 model would mix.
         """
-        self._check_packed(batch)
         return self.answer(self.encode(batch, train=train), train=train)
 
     def encode(self, batch: Batch, *, train: bool = False) -> dict[str, Tokens]:
+        self._check_packed(batch)
         return {name: self._encode(name, encoder, batch, train) for name, encoder in self.encoders.items()}
 
     def _encode(self, name: str, encoder: Encoder, batch: Batch, train: bool) -> Tokens:

@@ -14,6 +14,7 @@ from mmjax.nn.attention import Attention, attention_mask
 from mmjax.nn.block import Block
 from mmjax.nn.positions import Learned
 from mmjax.types import Tokens
+from mmjax.views.absent import Without
 
 BLOCK = Block(attention=Attention(heads=2))
 MODEL = Model(
@@ -84,6 +85,12 @@ def test_no_gradient_crosses_between_neighbours(random_parameters):
     present = row | {'image/present': jnp.ones((1, 3), bool)}
     reached = np.asarray(gradient(row['image'], present)).any(axis=(0, 2, 3, 4))
     np.testing.assert_array_equal(reached, row['image/segments'][0] == 2)
+
+
+def test_a_view_takes_the_items_of_a_packed_row_away():
+    gone = Without(('image',))(packed(), jax.random.key(0))
+    assert gone['image/present'].tolist() == [[False] * 3]
+    assert not MODEL.present('image', gone).any()
 
 
 def test_counts_start_again_with_each_example():

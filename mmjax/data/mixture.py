@@ -1,5 +1,6 @@
 """Several sources in one stream, each with its share."""
 
+import dataclasses
 import functools
 import hashlib
 import math
@@ -192,12 +193,17 @@ def _check_tokenizers(parts: Mapping[str, Data]) -> None:
             tokenizer: Any = getattr(transform, 'tokenizer', transform)  # of its own, or the one that it works by
             if hasattr(tokenizer, 'decode'):
                 first, expected = met.setdefault(tokenizer.key, (name, tokenizer))
-                if tokenizer != expected:
+                if _any_length(tokenizer) != _any_length(expected):  # rows that are packed have one length even so
                     raise UserError(
                         f"mixture: '{tokenizer.key}' is tokenized by {type(expected).__name__} of {expected.size} ids "
                         f"in '{first}' and by another {type(tokenizer).__name__} of {tokenizer.size} in '{name}'; use "
                         'one vocabulary'
                     )
+
+
+def _any_length(tokenizer: Any) -> Any:
+    fields = {field.name for field in dataclasses.fields(tokenizer)}
+    return dataclasses.replace(tokenizer, length=1) if 'length' in fields else tokenizer
 
 
 def _few(names: Sequence[str]) -> str:

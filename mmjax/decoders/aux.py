@@ -1,6 +1,7 @@
 """What a fusion tells of itself, as an output, so that an objective or an evaluator can read it."""
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from jaxtyping import Array, Float
 
@@ -15,6 +16,8 @@ class Aux(Decoder):
     Raises:
         UserError: on something that the fusion does not tell.
     """
+
+    packs: ClassVar[bool] = True  # what the fusion of a packed row tells is not of one example, but mixes none
 
     told: str = 'router'
 

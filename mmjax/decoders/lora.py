@@ -22,5 +22,9 @@ class LoraDecoder(Lora, Decoder, kw_only=True):
             self.classes = self.module.classes  # pyright: ignore[reportAttributeAccessIssue]
         super().__post_init__()
 
+    @property
+    def packs(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.module.packs
+
     def __call__(self, encoded: Mapping[str, Tokens], fused: Fused, *, train: bool) -> Array:
         return self.adapted(encoded, fused, train=train)

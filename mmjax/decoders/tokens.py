@@ -50,6 +50,8 @@ class PatchPixels(Decoder):
         UserError: on another number of streams than one.
     """
 
+    packs: ClassVar[bool] = True
+
     streams: tuple[str, ...] = ('image',)
     patch: int = 8
     channels: int = 3

@@ -19,6 +19,10 @@ class LoraFusion(Lora, Fusion, kw_only=True):
     def modalities(self) -> int | None:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.module.modalities
 
+    @property
+    def packs(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.module.packs
+
     def __call__(self, mods: Mapping[str, Tokens], *, train: bool) -> Fused:
         return self.adapted(mods, train=train)
 

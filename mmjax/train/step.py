@@ -26,8 +26,8 @@ def train_step(state: TrainState, batch: Batch, *, experiment: Experiment) -> tu
     Returns the next state and scalars: `loss`, `loss/OBJECTIVE` (scaled), `grad_norm`, `grad_norm/MODALITY` (of that
     modality's encoder), `grad_norm/fusion`, `grad_norm/decoders_NAME`, `param_norm`, `learning_rate`, and what the
     balance reports. Gradients are those that the optimiser is given: of what is frozen there is none, and where nothing
-    that trains lies behind it no backward pass either. Of a mixture also `loss/OBJECTIVE/SOURCE`, the mean over the rows
-    of a source (NaN where the batch has none), and what `token_shares` tells.
+    that trains lies behind it no backward pass either. Of a mixture also `loss/OBJECTIVE/SOURCE`, the mean over the
+    rows of a source (NaN where the batch has none), and what `token_shares` tells.
     """
     optim = experiment.optim
     views = Views.of(experiment)

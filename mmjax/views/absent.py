@@ -16,7 +16,10 @@ class Without(View):
     modalities: tuple[str, ...] = ()
 
     def __call__(self, batch: Batch, key: jax.Array) -> Batch:
-        gone = {f'{m}/present': jnp.zeros(field_of(batch, m).shape[:1], bool) for m in self.modalities}
+        gone = {}
+        for m in self.modalities:
+            rows = jnp.ones(field_of(batch, m).shape[:1], bool)
+            gone[f'{m}/present'] = jnp.zeros_like(batch.get(f'{m}/present', rows))  # of rows, or of packed items
         return {**batch, **gone}
 
 

@@ -1,5 +1,6 @@
 import dataclasses
 import itertools
+import pickle
 from dataclasses import dataclass
 
 import numpy as np
@@ -196,6 +197,16 @@ def test_a_sequence_takes_along_what_is_said_of_its_places():
     assert row['image/segments'].tolist() == [1, 3, 3, 3, 0, 0]
     assert row['image/positions'].tolist() == [0, 0, 1, 2, 0, 0]
     assert row.keys() == {'image', *(f'image/{mark}' for mark in ('yx', 'mask', 'segments', 'positions'))}
+
+
+def test_worker_processes_are_given_the_same_rows():
+    """What is pickled to them: the plan, not what it was made from."""
+    mixed = Mixture({'x': PACKED, 'y': PACKED}, {'x': 1.0, 'y': 1.0}).open()
+    ours, theirs = (stream.examples(range(5), seed=1) for stream in (mixed, pickle.loads(pickle.dumps(mixed))))
+    for row, other in zip(ours, theirs, strict=True):
+        assert row.keys() == other.keys()
+        for key in row:
+            np.testing.assert_array_equal(row[key], other[key])
 
 
 def test_packed_data_are_a_config():

@@ -6,48 +6,44 @@ import numpy as np
 import pytest
 
 from mmjax.types import Tokens
-from tests.fusion.designs import PAIR, build, designs, make_tokens
+from tests.fusion.designs import WIDTH, build, designs
 
-PACKS = [cls for cls in designs() if cls.packs]
+PACKS = [cls for cls in designs() if cls.packs is True]
 
 
-def packed(alone):
-    """Rows 0 and 1 as one, without their padding; the first one's tokens are causal, as are those of the second."""
-    rows = {}
-    for name, x in alone.items():
-        real = [np.flatnonzero(mask) for mask in np.asarray(x.mask[:2])]
-        values = jnp.concatenate([x.values[row, at] for row, at in enumerate(real)])
-        segments = np.concatenate([np.full(len(at), row) for row, at in enumerate(real, 1)])
-        causal = jnp.concatenate([x.causal[row, at] for row, at in enumerate(real)])
-        rows[name] = Tokens.of(
-            values[None],
-            jnp.ones((1, len(values)), bool),
-            positions=jnp.asarray(np.concatenate(real), jnp.int32)[None],
-            segments=jnp.asarray(segments, jnp.int32)[None],
-            causal=causal[None],
+LENGTHS = {'image': (3, 2), 'text': (2, 4)}  # tokens of two examples
+
+
+def rows():
+    """Two examples, each alone in its row, filled up, and both in a third row. Text is causal."""
+    rng, tokens = np.random.default_rng(0), {}
+    for name, (a, b) in LENGTHS.items():
+        n = a + b
+        values, segments = np.zeros((3, n, WIDTH), np.float32), np.zeros((3, n), np.int32)
+        values[2], segments[2] = rng.standard_normal((n, WIDTH)), [1] * a + [2] * b
+        values[0, :a], segments[0, :a] = values[2, :a], 1
+        values[1, :b], segments[1, :b] = values[2, a:], 1
+        positions = np.stack([np.arange(n), np.arange(n), [*range(a), *range(b)]])
+        tokens[name] = Tokens.of(
+            jnp.asarray(values),
+            jnp.asarray(segments > 0),
+            positions=jnp.asarray(positions, jnp.int32),
+            segments=jnp.asarray(segments),
+            causal=jnp.full((3, n), int(name == 'text')),
         )
-    return rows
+    return tokens
 
 
 @pytest.mark.usefixtures('quick_compile')
 @pytest.mark.parametrize('design', PACKS, ids=lambda cls: cls.__name__)
 def test_a_design_that_packs_keeps_examples_apart(design, random_parameters):
-    module, alone = build(design), make_tokens(PAIR)
-    alone['text'] = alone['text'].replace(causal=jnp.ones_like(alone['text'].causal))
-    params, row = random_parameters(module, alone, train=False), packed(alone)
-
-    def both(params):
-        return [module.apply(params, mods, train=False).streams for mods in (alone, row)]
-
-    apart, together = jax.jit(both)(params)
-    for name, x in apart.items():
-        start = 0
-        for row in range(2):
-            real = np.asarray(alone[name].mask[row])
-            stop = start + real.sum()
-            expected = np.asarray(x.values[row])[real]
-            np.testing.assert_allclose(together[name].values[0, start:stop], expected, atol=2e-5)
-            start = stop
+    module, tokens = build(design), rows()
+    params = random_parameters(module, tokens, train=False)
+    fused = jax.jit(lambda params, tokens: module.apply(params, tokens, train=False))(params, tokens)
+    for name, (a, b) in LENGTHS.items():
+        first, second, both = np.asarray(fused.streams[name].values)
+        np.testing.assert_allclose(both[:a], first[:a], atol=2e-5)
+        np.testing.assert_allclose(both[a:], second[:b], atol=2e-5)
 
 
 def test_the_designs_that_pack_are_those_without_pooling():
@@ -61,4 +57,6 @@ def test_the_designs_that_pack_are_those_without_pooling():
         'Experts',
         'Multiway',
         'Pairwise',
+        'Routed',
+        'VisualEmbedding',
     }

@@ -16,6 +16,8 @@ from mmjax.decoders.tokens import TokenLogits
 from mmjax.encoders.image import PatchEncoder
 from mmjax.encoders.text import RecurrentEncoder, TokenEncoder
 from mmjax.errors import UserError
+from mmjax.evals.accuracy import Accuracy
+from mmjax.experiment import Evaluation
 from mmjax.fusion.concat import Concat
 from mmjax.nn.positions import Learned
 from mmjax.objectives.base import Objective
@@ -114,6 +116,13 @@ def test_a_step_on_packed_rows_is_the_step_on_their_examples():
     assert float(apart['loss']) > 1 and float(apart['grad_norm/image']) > 0
     for expected, found in zip(jax.tree.leaves(moments), jax.tree.leaves(packed_moments), strict=True):
         np.testing.assert_allclose(found, expected, rtol=2e-4, atol=1e-7)  # of the first step: gradients
+
+
+def test_an_evaluation_is_of_one_split():
+    evaluation = Evaluation(toy.data(), Accuracy())
+    object.__setattr__(evaluation, 'data', PACKED)  # which the type alone does not admit
+    with pytest.raises(UserError, match=r'evals.test.data is a Packed; score one split of one source'):
+        experiment(DATA, evals={'test': evaluation}).check()
 
 
 def changed(**parts):
