@@ -10,7 +10,7 @@ Expected: configs/expected/matching_hard_negatives.json; `scripts/check matching
 import dataclasses
 
 from configs import matching_cnn_rnn_attention
-from configs.clip_emoji import CHANCE, split
+from configs.clip_emoji import references, split
 from mmjax.data import Item
 from mmjax.decoders.embedding import Embedded, Temperature
 from mmjax.evals.retrieval import Retrieval
@@ -27,7 +27,7 @@ def experiment() -> Experiment:
         'text': Embedded(streams=('text',)),
         'temperature': Temperature(),
     }
-    found = Evaluation(split('test', Item('text')), Retrieval(group='base'), references=CHANCE)
+    found = Evaluation(split('test', Item('text')), Retrieval(group='base'), references=references('en'))
     return dataclasses.replace(
         plain,
         name='matching_hard_negatives',

@@ -7,7 +7,8 @@ Pretraining sees each training image of easy-VQA with a caption of our own makin
 answer: text and image masked at once (15 % each; of the image the pixels of patches stand for the paper's regions and
 their classes), and whether a caption belongs to an image. Then VQA with the questions of 1 %, 10 %, 100 % of the
 training set, once from the pretrained parameters (`tuned_1`, …) and once from fresh ones (`scratch_1`, …), all else
-equal. Beside it, with as many passes of the model in pretraining: configs/uniter.py, configs/vlbert.py.
+equal. Beside it, with as many passes of the model in pretraining, of as many FLOPs (3.52, 3.55, 3.57 GFLOP each, of 64
+examples, forward and backward): configs/uniter.py, configs/vlbert.py, whose one stream has half the parameters.
 `scripts/pretraining_gain` measures all three over seeds: gain at each share of the labels, with intervals.
 Expected: configs/expected/vilbert.json; `scripts/check vilbert` compares.
 """

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from mmjax.errors import UserError, nearest
-from mmjax.train.expected import ROOT, Expected, check_seeds, experiment_of, names, read, write
+from mmjax.train.expected import ROOT, Expected, Recipe, check_seeds, names, read, recipe_of, write
 from mmjax.train.files import check_writable
 from mmjax.train.manifest import code_version, other_code
 
@@ -20,21 +20,30 @@ def measure(name: str, *, seeds: Sequence[int] = (), root: Path = ROOT) -> dict[
     training. Prints a line for each.
     """
     from mmjax.train.run import train
+    from mmjax.train.stages import train_stages
 
     expected = read(name, root=root)
     seeds = seeds or expected.seeds
-    experiments = {seed: experiment_of(expected, seed=seed, root=root) for seed in seeds}  # all, before any is trained
+    recipes = {seed: recipe_of(expected, seed=seed, root=root) for seed in seeds}  # all, before any is trained
     print(f'{name}: {expected.metric} of {" ".join([expected.config, *expected.overrides])}')
     scores = {}
-    for seed, experiment in experiments.items():
-        run = RUNS / f'{name}-{seed}'
-        finished = (run / 'results.json').exists()
-        results = train(experiment, workdir=str(run), config_file=str(root / expected.config))
+    for seed, recipe in recipes.items():
+        run, file = RUNS / f'{name}-{seed}', str(root / expected.config)
+        finished = all((path / 'results.json').exists() for path in _directories(run, recipe))
+        if isinstance(recipe, dict):
+            results = train_stages(recipe, workdir=str(run), config_file=file)
+        else:
+            results = train(recipe, workdir=str(run), config_file=file)
         if expected.metric not in results:
             raise UserError(f'{run}: its results have no {expected.metric}{nearest(expected.metric, results)}')
         scores[seed] = float(results[expected.metric])
         print(f'  seed {seed:<20} {scores[seed]:.4f}  {run}{", which was there" if finished else ""}', flush=True)
     return scores
+
+
+def _directories(run: Path, recipe: Recipe) -> list[Path]:
+    """Those of the runs that a recipe makes."""
+    return [run / stage for stage in recipe] if isinstance(recipe, dict) else [run]
 
 
 def show(expected: Expected, scores: Mapping[int, float]) -> bool:
@@ -82,14 +91,15 @@ def _everywhere(root: Path) -> list[str]:
     return [name for name, what in needs.items() if not what]
 
 
-def _check_code(name: str, seeds: Sequence[int]) -> None:
+def _check_code(name: str, expected: Expected, seeds: Sequence[int], *, root: Path) -> None:
     """Raises UserError where a score would be recorded that the committed code did not give."""
     code = code_version()
     if code['commit'] is None:
         raise UserError('--write: this is no checkout, so a score could not be said to be of a commit')
     if code['dirty']:
         raise UserError('--write: there are changes to the code that are not committed; commit them, then measure')
-    for run in (RUNS / f'{name}-{seed}' for seed in seeds):
+    recipes = {seed: recipe_of(expected, seed=seed, root=root) for seed in seeds}
+    for run in (path for seed in seeds for path in _directories(RUNS / f'{name}-{seed}', recipes[seed])):
         if (run / 'manifest.json').exists() and (code := other_code(run)):
             raise UserError(f'--write: {run} was trained by other code, of commit {code}; remove it to measure anew')
 
@@ -101,7 +111,7 @@ def check(argv: Sequence[str], *, root: Path = ROOT) -> bool:
     expectations = {name: read(name, root=root) for name in given.names}
     for name, expected in expectations.items() if given.write else ():
         check_seeds(name, expected, given.seeds)
-        _check_code(name, given.seeds or expected.seeds)
+        _check_code(name, expected, given.seeds or expected.seeds, root=root)
     if given.json:
         check_writable(Path(given.json), flag='--json')
     flat: dict[str, float | bool] = {}

@@ -14,8 +14,11 @@ from typing import Any
 
 from mmjax import config
 from mmjax.errors import UserError, nearest
-from mmjax.experiment import Experiment
+from mmjax.experiment import Evaluation, Experiment
 from mmjax.train.files import read_json, write_json
+
+Recipe = Experiment | dict[str, Experiment]
+"""What a config file returns: an experiment, or its stages by their names."""
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -123,16 +126,31 @@ def _fits(field: str, value: Any) -> bool:
     return whole and 0 < len(value) == len(set(value))
 
 
-def experiment_of(expected: Expected, *, seed: int, root: Path = ROOT) -> Experiment:
+def recipe_of(expected: Expected, *, seed: int, root: Path = ROOT) -> Recipe:
     """The recipe with its overrides and a seed. Raises UserError where it has no evaluation that the metric is of."""
-    written = config.load_file(str(root / expected.config), kind=Experiment)
-    experiment = config.override(written, [*expected.overrides, '--seed', str(seed)], prog=expected.command)
-    evaluation = expected.metric.split('/')[0]
-    if evaluation not in experiment.evals:
-        raise UserError(
-            f'{expected.config}: has no evaluation for {expected.metric}{nearest(evaluation, experiment.evals)}'
-        )
-    return experiment
+    from mmjax.train.stages import by_name
+
+    written = config.load_stages(str(root / expected.config), kind=Experiment)
+    arguments = [*expected.overrides, '--seed', str(seed)]
+    if isinstance(written, tuple):
+        recipe: Recipe = config.override_stages(by_name(written), arguments, prog=expected.command)
+    else:
+        recipe = config.override(written, arguments, prog=expected.command)
+    evaluation_of(recipe, expected)
+    return recipe
+
+
+def evaluation_of(recipe: Recipe, expected: Expected) -> tuple[Evaluation, str]:
+    """The evaluation that the metric is of, and the metric's name there: what follows EVALUATION/, or STAGE/EVALUATION/
+    of a recipe with stages.
+    """
+    stages = recipe if isinstance(recipe, dict) else {'': recipe}
+    metrics = {f'{stage}/{name}'.lstrip('/'): e for stage, x in stages.items() for name, e in x.evals.items()}
+    parts, depth = expected.metric.split('/'), 2 if isinstance(recipe, dict) else 1
+    evaluation, metric = '/'.join(parts[:depth]), '/'.join(parts[depth:])
+    if evaluation not in metrics:
+        raise UserError(f'{expected.config}: has no evaluation for {expected.metric}{nearest(evaluation, metrics)}')
+    return metrics[evaluation], metric
 
 
 def check_seeds(name: str, expected: Expected, seeds: Sequence[int]) -> None:

@@ -15,6 +15,7 @@ from mmjax import config
 from mmjax.config import swaps
 from mmjax.config.tree import to_tree
 from mmjax.data.transforms import prepare
+from mmjax.decoders.tokens import PatchPixels
 from mmjax.experiment import Experiment
 from mmjax.sharding import MeshShape
 from mmjax.train.state import abstract_state
@@ -22,43 +23,58 @@ from mmjax.train.step import predict_step
 from tests.fusion.designs import designs
 
 ROOT = Path(__file__).parents[2]
-PRESETS = sorted(path.name for path in (ROOT / 'configs').glob('*.py') if not path.name.startswith('_'))
 DESIGNS = {swaps.snake_case(cls.__name__): cls for cls in designs()}
 IDEAS = ['early', 'late', 'concat', 'bottleneck', 'film', 'resampler']  # very different ones
 
 
-def preset(name: str) -> Experiment:
-    return config.load_file(str(ROOT / 'configs' / name), kind=Experiment)
+def presets() -> dict[str, Experiment]:
+    """By the file's name; of a file with stages each, as FILE:STAGE."""
+    found = {}
+    for path in sorted((ROOT / 'configs').glob('*.py')):
+        made = config.load_stages(str(path), kind=Experiment)
+        found |= {f'{path.name}:{x.name}': x for x in made} if isinstance(made, tuple) else {path.name: made}
+    return found
+
+
+PRESETS = presets()
+UNLIKE = [name for name in PRESETS if not name.endswith(('_10', '_100')) and ':scratch' not in name]  # of other shapes
 
 
 @pytest.mark.parametrize('name', PRESETS)
 def test_every_preset_survives_json(name):
-    experiment = preset(name)
+    experiment = PRESETS[name]
     loaded = config.load(json.loads(json.dumps(config.dump(experiment))))
     assert loaded == experiment
     assert config.override(experiment, []) == experiment
     assert config.config_hash(loaded) == config.config_hash(experiment)
 
 
-@pytest.mark.parametrize('name', PRESETS)
+@pytest.mark.parametrize('name', UNLIKE)
 @pytest.mark.parametrize('design', IDEAS)
 def test_every_preset_has_shapes_with_every_design(name, design):
     """The whole state and the outputs, without data and without computing."""
-    experiment = config.override(preset(name), [f'model.fusion={design}'])
+    experiment = config.override(PRESETS[name], [f'model.fusion={design}'])
     absent = {key: None for key in experiment.model.encoders} | {'answer': np.int32(0), 'weight': np.float32(1)}
     row = prepare(absent, experiment.data.transforms)
     batch = {key: jax.ShapeDtypeStruct((8, *np.shape(x)), np.asarray(x).dtype) for key, x in row.items()}
     state = abstract_state(experiment, batch, MeshShape(fsdp=4).build())
     outputs = jax.eval_shape(lambda p, b: predict_step(p, b, experiment=experiment), state.params, batch)
-    assert {key: x.shape for key, x in outputs.items()} == {
-        key: (8, getattr(decoder, 'classes', getattr(decoder, 'width', 2)))  # a vector's width, or a temperature
-        for key, decoder in experiment.model.decoders.items()
+    assert {key: (x.shape[0], x.shape[-1]) for key, x in outputs.items()} == {
+        key: (8, numbers(decoder)) for key, decoder in experiment.model.decoders.items()
     }
+
+
+def numbers(decoder) -> int:
+    """How many a decoder gives for an example, or for each of its tokens."""
+    if isinstance(decoder, PatchPixels):
+        return decoder.patch**2 * decoder.channels
+    named = (getattr(decoder, name, None) for name in ('classes', 'width', 'vocabulary'))
+    return next((n for n in named if n), 2)  # two of a temperature
 
 
 @pytest.mark.parametrize('name', DESIGNS)
 def test_every_fusion_design_swaps_into_a_preset_by_name(name):
-    experiment = preset('easy_vqa.py')
+    experiment = PRESETS['easy_vqa.py']
     swapped = config.override(experiment, [f'model.fusion={name}'])
     assert type(swapped.model.fusion) is DESIGNS[name]
     assert dataclasses.replace(swapped, model=experiment.model) == experiment
@@ -79,5 +95,5 @@ def test_no_module_of_ours_has_a_module_as_class_level_default():
 
 
 def test_there_is_a_name_for_every_design():
-    spot = swaps.find(to_tree(preset('easy_vqa.py'), annotation=Experiment), 'model.fusion')
+    spot = swaps.find(to_tree(PRESETS['easy_vqa.py'], annotation=Experiment), 'model.fusion')
     assert {swaps.snake_case(cls.__name__) for cls in swaps.choices(spot)} == set(DESIGNS)

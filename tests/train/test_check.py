@@ -139,3 +139,27 @@ def test_a_metric_that_the_results_lack_is_named(tmp_path, trained, capsys):
     put(tmp_path, metric='test/accurracy')
     code, said = answer(tmp_path, 'good', capsys=capsys)
     assert code == 2 and "have no test/accurracy; did you mean 'test/accuracy'?" in said
+
+
+def test_a_recipe_with_stages_is_trained_whole(tmp_path, monkeypatch, capsys):
+    """Its metric is STAGE/EVALUATION/METRIC."""
+    (tmp_path / 'recipe.py').write_text(
+        'import dataclasses\nfrom configs import easy_vqa\n'
+        'def experiment():\n'
+        "    return tuple(dataclasses.replace(easy_vqa.experiment(), name=name) for name in ('pretrain', 'probe'))\n"
+    )
+    trained = []
+
+    def train_stages(stages, *, workdir, config_file):
+        trained.extend((workdir, name, stage.seed, stage.steps) for name, stage in stages.items())
+        return {'probe/test/accuracy': 0.95}
+
+    monkeypatch.setattr('mmjax.train.stages.train_stages', train_stages)
+    monkeypatch.chdir(tmp_path)
+    put(tmp_path, seeds=[3], metric='probe/test/accuracy', overrides=['--probe.steps', '9'])
+    code, said = answer(tmp_path, 'good', capsys=capsys)
+    assert code == 0 and '0.9500' in said
+    assert trained == [('runs/check/good-3', 'pretrain', 3, 9000), ('runs/check/good-3', 'probe', 3, 9)]
+    put(tmp_path, metric='porbe/test/accuracy')
+    code, said = answer(tmp_path, 'good', capsys=capsys)
+    assert code == 2 and "no evaluation for porbe/test/accuracy; did you mean 'probe/test'?" in said
