@@ -102,7 +102,7 @@ def test_a_modality_that_no_row_has_is_left_out():
 
 
 def test_more_experts_than_there_are():
-    with pytest.raises(UserError, match='least: 6.0 of 5 experts'):
+    with pytest.raises(UserError, match=r'least: 6.0 of 5 experts'):
         ExpertUse(least=6.0)({'router': jnp.zeros((B, LAYERS, 2, 4, EXPERTS))}, {'weight': WEIGHT})
 
 
