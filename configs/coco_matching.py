@@ -1,16 +1,16 @@
 """Photographs and captions of COCO by two towers and CLIP's loss: retrieval on Karpathy's test split.
 
-    scripts/prepare coco_captions    # once: TFDS fetches COCO 2014 (20 GB) and Karpathy's splits
+    scripts/prepare coco_captions    # once: TFDS fetches COCO 2014 (some 40 GB) and Karpathy's splits
     scripts/mmjax train configs/coco_matching.py --mesh.data 8
 
 Trained on `train` + `restval` (113,287 images, one of their captions each time), tested on the 5,000 images of `test`
 with their first five captions: recall@1, 5, 10 both ways, each image once in the gallery (`CaptionRetrieval`), as it is
-published. The image tower is that of configs/imagenet_vit.py, a ViT-S/16, from scratch; captions are read as bytes.
+published. The image tower is that of configs/imagenet_vit.py, a ViT-S/16, from scratch, or with what it learned there:
+`--init-from.run runs/imagenet_vit`. Captions are read as bytes.
 
 Published, on the same split: VSE++ (Faghri et al. 2018; a ResNet-152 that had learned ImageNet, fine-tuned) recall@1
-41.3 % image to text, 30.3 % text to image; recall@10 81.2 %, 72.4 %. CLIP ViT-L/14 at 336 pixels, which has seen 400 M
-pairs and not COCO's, recall@1 58.4 %, 37.8 %. From scratch on COCO alone, as here, less is to be expected: nobody whom
-we know has published that.
+41.3 % image to text, 30.3 % text to image; recall@10 81.2 %, 72.4 %. CLIP ViT-L/14 at 336 pixels, zero-shot, recall@1
+58.4 %, 37.8 %. (Recalled, not looked up.) From scratch on COCO alone, as here, expect less; we found no published figure.
 
 NOT RUN HERE: neither the images nor the hardware (eight accelerators with 16 GB each, or more) were at hand.
 `tests/test_standard_recipes.py` runs it on a mock of the same schema. configs/expected/coco_matching.json says what it
@@ -40,7 +40,7 @@ from mmjax.objectives.contrastive import ContrastiveSoftmax
 from mmjax.optim import AdamW, WarmupCosine
 
 FIELDS = {'image': 'image', 'text': 'captions/text', 'image_id': 'image/id'}
-TEXT = Bytes(key='text', length=128)  # of the captions, 1 in 200 is longer and cut
+TEXT = Bytes(key='text', length=128)  # longer captions are cut, with a warning
 CAPTIONS = 5  # some images have six or seven; the published protocol takes five
 WORKERS = 32
 

@@ -1,5 +1,6 @@
 """The recipes on standard sets, end to end on mocks of the same schema, and their full sizes by their shapes alone."""
 
+import contextlib
 import json
 import shlex
 import sys
@@ -22,20 +23,19 @@ from tests.standard_sets import CocoCaptions, Imagenet, prepare, write_vqa
 ROOT = Path(__file__).parents[1]
 RECIPES = ('coco_matching', 'imagenet_vit', 'vqa_v2')
 
-# As a user would who tries a recipe on a laptop: smaller, shorter, without workers; the data and what is done to them
+# As a user would who tries a recipe on a laptop: smaller, shorter, without workers. The data and what is done to them
 # stay.
 SMALL = """--steps 3 --batch-size 8 --precision float32 --optim.schedule.warmup 1 --log.every 1 --log.no-tensorboard
-    --data.workers 0"""
-TOWER = '--model.encoders.image.width 8 --model.encoders.image.depth 1 --model.encoders.image.block.attention.heads 2'
+    --data.workers 0 --model.encoders.image.width 8"""
 OVERRIDES = {
-    'imagenet_vit': f"""{SMALL} {TOWER} --model.encoders.image.patch 56 --model.decoders.label.classes 4
-        --evals.minival.data.workers 0 --evals.validation.data.workers 0""",
-    'coco_matching': f"""{SMALL} {TOWER} --model.encoders.image.patch 56 --evals.val.data.workers 0
-        --evals.test.data.workers 0 --model.encoders.text.width 8 --model.encoders.text.depth 1
-        --model.encoders.text.block.attention.heads 2""",
-    'vqa_v2': f"""{SMALL} --evals.validation.data.workers 0 --model.decoders.answer.classes 2 --model.fusion.depth 1
-        --model.fusion.block.attention.heads 2 --model.encoders.image.width 8 --model.encoders.image.patch 96
-        --model.encoders.text.width 8""",
+    'imagenet_vit': f"""{SMALL} --model.encoders.image.patch 56 --model.encoders.image.depth 0
+        --model.decoders.label.classes 4 --evals.minival.data.workers 0 --evals.validation.data.workers 0""",
+    'coco_matching': f"""{SMALL} --model.encoders.image.patch 56 --model.encoders.image.depth 0
+        --model.encoders.text.width 8 --model.encoders.text.depth 0 --evals.val.data.workers 0
+        --evals.test.data.workers 0""",
+    'vqa_v2': f"""{SMALL} --model.encoders.image.patch 96 --model.encoders.text.width 8 --model.fusion.depth 1
+        --model.fusion.block.attention.heads 2 --model.decoders.answer.classes 2
+        --evals.validation.data.workers 0""",
 }
 
 
@@ -63,13 +63,26 @@ def trained(home, tmp_path_factory):
 
     def train_once(name):
         if name not in done:
-            experiment = config.override(recipe(name), shlex.split(OVERRIDES[name]))
+            start = ['--init-from.run', str(train_once('imagenet_vit')[0])] if name == 'coco_matching' else []
+            experiment = config.override(recipe(name), [*shlex.split(OVERRIDES[name]), *start])
             run = tmp_path_factory.mktemp('runs') / name
-            done[name] = run, train(experiment, workdir=str(run)), run / 'predictions'
+            with cheaply():
+                done[name] = run, train(experiment, workdir=str(run)), run / 'predictions'
         return done[name]
 
     done = {}
     return train_once
+
+
+@contextlib.contextmanager
+def cheaply():
+    """Compiled as by the fixture `quick_compile`, and without the report's curves, which have tests of their own."""
+    before = jax.config.read('jax_disable_most_optimizations')
+    jax.config.update('jax_disable_most_optimizations', True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('mmjax.train.report.plots', lambda *rows, **options: [])
+        yield
+    jax.config.update('jax_disable_most_optimizations', before)
 
 
 @pytest.mark.parametrize('name', RECIPES)
@@ -112,6 +125,12 @@ def test_coco_is_scored_with_five_captions_an_image(trained):
             assert results[f'test/recall@{k}/{way}'] == pytest.approx(np.mean(np.array(found) < k)), (way, k)
     assert results['test/chance@1/text_to_image'] == pytest.approx(0.1) == results['test/chance@1/image_to_text']
     assert results['test/recall@10/text_to_image'] == 1
+
+
+def test_coco_starts_from_the_tower_that_imagenet_has_taught(trained):
+    run, *_ = trained('coco_matching')
+    started = json.loads((run / 'init.json').read_text())
+    assert any('encoders_image' in path for path in started['loaded']), started
 
 
 def test_vqa_is_scored_by_what_ten_people_said(trained):

@@ -121,7 +121,7 @@ def flip(path: Path, at: int) -> None:
         (Tfds('tiyn', 'train', FIELDS), r"'tiyn' is not prepared.*did you mean 'tiny'\?.*scripts/prepare tiyn"),
         (
             Tfds('easy_vq', 'train', FIELDS),
-            r"there or built in: easy_vqa, emoji, .*, sort_of_clevr, synergy, tiny; did you mean 'easy_vqa'",
+            r"there or built in: easy_vqa, emoji, .*, synergy, tiny, vqa_v2; did you mean 'easy_vqa'",
         ),
         (Tfds('tiny/large', 'train', FIELDS), "no prepared config 'large'.*scripts/prepare tiny/large"),
         (Tfds('tiny', 'trian', FIELDS), "no split 'trian'; it has train, test; did you mean 'train'"),

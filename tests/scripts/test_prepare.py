@@ -3,6 +3,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from mmjax.data.prepare import own_builders
+
 PREPARE = Path(__file__).parents[2] / 'scripts/prepare'
 
 
@@ -20,7 +22,7 @@ def prepare(*arguments, **environment):
 def test_help():
     done = prepare('--help')
     assert done.returncode == 0
-    assert 'usage: scripts/prepare NAME' in done.stdout and 'easy_vqa emoji fashion_questions' in done.stdout
+    assert 'usage: scripts/prepare NAME' in done.stdout and ' '.join(own_builders()) in done.stdout
 
 
 def test_wrong_usage_is_told_in_two_lines():
