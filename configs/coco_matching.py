@@ -10,7 +10,8 @@ published. The image tower is that of configs/imagenet_vit.py, a ViT-S/16, from 
 
 Published, on the same split: VSE++ (Faghri et al. 2018; a ResNet-152 that had learned ImageNet, fine-tuned) recall@1
 41.3 % image to text, 30.3 % text to image; recall@10 81.2 %, 72.4 %. CLIP ViT-L/14 at 336 pixels, zero-shot, recall@1
-58.4 %, 37.8 %. (Recalled, not looked up.) From scratch on COCO alone, as here, expect less; we found no published figure.
+58.4 %, 37.8 %. (Recalled, not looked up.) From scratch on COCO alone, as here, expect less; we found no published
+figure.
 
 NOT RUN HERE: neither the images nor the hardware (eight accelerators with 16 GB each, or more) were at hand.
 `tests/test_standard_recipes.py` runs it on a mock of the same schema. configs/expected/coco_matching.json says what it

@@ -5,9 +5,9 @@
 
 Published: 76.5 % top-1 on the validation split after 90 epochs, in 6 to 7 hours on a TPU v3-8 (8 cores). That includes
 RandAugment(2, 10) and mixup (0.2), which are not here; without the two the authors give 73.6 % (recalled, not looked
-up). Their head has a hidden layer; this one is linear, with which they give 76.7 %. Else the same: inception crop, flip, fixed sine-cosine
-positions, global average pool, Adam at 1e-3 with 10,000 steps of warm-up and a cosine, clipping at 1, decay of 1e-4 of
-the schedule's share (0.1 times the rate).
+up). Their head has a hidden layer; this one is linear, with which they give 76.7 %. Else the same: inception crop,
+flip, fixed sine-cosine positions, global average pool, Adam at 1e-3 with 10,000 steps of warm-up and a cosine, clipping
+at 1, decay of 1e-4 of the schedule's share (0.1 times the rate).
 
 NOT RUN HERE: neither the images nor such hardware were at hand. `tests/test_standard_recipes.py` runs it on a mock of
 the same schema. configs/expected/imagenet_vit.json says what it is to reach; it has no results yet.

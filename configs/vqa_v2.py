@@ -11,7 +11,8 @@ scored by a server alone.) The size of ViLT-B/32 (Kim et al. 2021), from scratch
 Published: 63.15 % on the same validation split (Teney et al. 2018, trained on `train`, with features of a detector that
 had learned ImageNet and Visual Genome, and with its questions; without those 62.48 %). On the test splits (recalled,
 not looked up): ViLT-B/32 71.26 %, after pre-training on ten million captions; of Goyal et al. 2017, always "yes"
-25.98 %, the question alone 44.26 %, a VGG and an LSTM (d-LSTM+n-I) 54.22 %. From scratch, as here, expect to be nearer to the last than to the first.
+25.98 %, the question alone 44.26 %, a VGG and an LSTM (d-LSTM+n-I) 54.22 %. From scratch, as here, expect to be nearer
+to the last than to the first.
 
 NOT RUN HERE: neither the images nor the hardware (eight accelerators with 16 GB each, or more) were at hand.
 `tests/test_standard_recipes.py` runs it on a mock of the same files. configs/expected/vqa_v2.json says what it is to

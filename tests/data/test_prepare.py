@@ -90,7 +90,7 @@ def test_a_directory_that_cannot_be_written_is_told(home, tmp_path, monkeypatch)
 
 def test_an_unknown_config_is_told(home):
     with pytest.raises(
-        UserError, match="'easy_vqa' has no config 'held'; it has official, heldout, .*; did you mean 'heldout'"
+        UserError, match=r"'easy_vqa' has no config 'held'; it has official, heldout, .*; did you mean 'heldout'"
     ):
         find('easy_vqa/held')
     with pytest.raises(UserError, match="'fashion_questions' has no config 'big'; it has none"):
