@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from mmjax.balance.base import NO_BALANCE, Balance
 from mmjax.data import Data, Feed
+from mmjax.data.tokenizer import check_vocabularies
 from mmjax.errors import UserError, nearest
 from mmjax.evals.base import Evaluator, PairEvaluator
 from mmjax.model import Model
@@ -135,6 +136,8 @@ class Experiment:
             if not isinstance(evaluation.data, Data):
                 kind = type(evaluation.data).__name__
                 raise UserError(f'evals.{name}.data is a {kind}; score one split of one source at a time (Data)')
+            trained = {f'data.{part}'.rstrip('.'): data.transforms for part, data in self.data.parts.items()}
+            check_vocabularies(trained | {f'evals.{name}.data': evaluation.data.transforms})
             if not name or '/' in name:
                 raise UserError(f"evals: '{name}' names files and metrics; give it a name without '/'")
         if self.precision not in PRECISIONS:

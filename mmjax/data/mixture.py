@@ -1,17 +1,16 @@
 """Several sources in one stream, each with its share."""
 
-import dataclasses
 import functools
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from mmjax.data.base import Data, Example, Feed, Measure, Stream, without_workers
 from mmjax.data.measure import Examples
+from mmjax.data.tokenizer import check_vocabularies
 from mmjax.errors import UserError, nearest
 
 UNITS = 2**32
@@ -71,7 +70,7 @@ class Mixture(Feed):
         streams = {name: source.open() for name, source in self.sources.items()}
         _check_examples(streams)
         _check_labels(streams)
-        _check_tokenizers(self.parts)
+        check_vocabularies({f"mixture.sources['{name}']": data.transforms for name, data in self.parts.items()})
         rates = {name: weight and weight / self._mean(name, streams[name]) for name, weight in self.weights.items()}
         return _Mixed(streams, shares([rates[name] for name in streams]))
 
@@ -183,27 +182,6 @@ def _check_labels(streams: Mapping[str, Stream]) -> None:
                     f"mixture: the classes of '{key}' are {_few(expected)} in '{first}' and {_few(names)} in '{name}'; "
                     'a class id must mean the same in both'
                 )
-
-
-def _check_tokenizers(parts: Mapping[str, Data]) -> None:
-    """A token id means the same in all sources."""
-    met: dict[str, tuple[str, Any]] = {}
-    for name, data in parts.items():
-        for transform in data.transforms:
-            tokenizer: Any = getattr(transform, 'tokenizer', transform)  # of its own, or the one that it works by
-            if hasattr(tokenizer, 'decode'):
-                first, expected = met.setdefault(tokenizer.key, (name, tokenizer))
-                if _any_length(tokenizer) != _any_length(expected):  # rows that are packed have one length even so
-                    raise UserError(
-                        f"mixture: '{tokenizer.key}' is tokenized by {type(expected).__name__} of {expected.size} ids "
-                        f"in '{first}' and by another {type(tokenizer).__name__} of {tokenizer.size} in '{name}'; use "
-                        'one vocabulary'
-                    )
-
-
-def _any_length(tokenizer: Any) -> Any:
-    fields = {field.name for field in dataclasses.fields(tokenizer)}
-    return dataclasses.replace(tokenizer, length=1) if 'length' in fields else tokenizer
 
 
 def _few(names: Sequence[str]) -> str:

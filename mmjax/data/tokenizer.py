@@ -4,10 +4,11 @@ All write int32 [length], padded with 0 at the end, and `{key}/present`; an abse
 Text that is longer is cut; the first cut of each tokenizer warns, and `CUT` counts them.
 """
 
+import dataclasses
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, SupportsInt
@@ -82,6 +83,30 @@ class Bytes(Transform):
     def decode(self, ids: Iterable[SupportsInt]) -> str:
         """The text of these ids, without the last character where a cut went through it."""
         return bytes(i - FIRST for i in map(int, ids) if i >= FIRST).decode('utf-8', 'ignore')
+
+
+def check_vocabularies(transforms: Mapping[str, Sequence[Transform]]) -> None:
+    """Raises UserError where the tokenizers of a modality differ, in more than the length, between two places of a
+    config, by whose names the transforms are given: an id would mean another token.
+    """
+    met: dict[str, tuple[str, Any]] = {}
+    for place, several in transforms.items():
+        for transform in several:
+            tokenizer: Any = getattr(transform, 'tokenizer', transform)  # its own, or the one that it works by
+            if not hasattr(tokenizer, 'decode'):
+                continue
+            first, expected = met.setdefault(tokenizer.key, (place, tokenizer))
+            if _any_length(tokenizer) != _any_length(expected):
+                kinds = [f'{type(one).__name__} of {one.size} ids' for one in (expected, tokenizer)]
+                raise UserError(
+                    f"'{tokenizer.key}' is tokenized by {kinds[0]} in {first} and by another vocabulary, {kinds[1]}, "
+                    f'in {place}: an id would mean another token; use one'
+                )
+
+
+def _any_length(tokenizer: Any) -> Any:
+    fields = {field.name for field in dataclasses.fields(tokenizer)}
+    return dataclasses.replace(tokenizer, length=1) if 'length' in fields else tokenizer
 
 
 def _check_length(tokenizer: Words | Bytes) -> None:

@@ -21,6 +21,7 @@ from mmjax.train.directory import load_experiment, packages_of
 from mmjax.train.files import read_json
 from mmjax.train.manifest import history
 from mmjax.train.state import TrainState
+from mmjax.train.vocabulary import check_loaded
 from mmjax.types import Shapes
 
 ORIGIN = ('run', 'step', 'parameters', 'config_hash', 'commit')
@@ -77,7 +78,9 @@ def find_start(experiment: Experiment, new: Any, *, run: Path | None) -> Start |
         if not old:
             part = 'params'
             old = checkpoints.leaves(step, part=part)
-    return Start(source, step, part, match(init, old, flat(new), source=str(source)), old)
+    found = match(init, old, flat(new), source=str(source))
+    check_loaded(experiment, source, found.loaded)
+    return Start(source, step, part, found, old)
 
 
 def newest_step(run: Path) -> int:

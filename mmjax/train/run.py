@@ -14,6 +14,8 @@ import numpy as np
 
 from mmjax import config
 from mmjax.data import train_batches
+from mmjax.data.tokenizer import check_vocabularies
+from mmjax.data.transforms import transforms_of
 from mmjax.errors import UserError
 from mmjax.evals.base import Columns
 from mmjax.experiment import Experiment
@@ -156,7 +158,9 @@ def evaluate(run: str, *, by: str = '', overrides: Sequence[str] = (), trust: Se
         path, _, function = by.partition(':')
         other = config.load_file(path, kind=Experiment, function=function or 'experiment')
         experiment = dataclasses.replace(experiment, evals=other.evals)
+    trained = transforms_of(experiment.data)
     experiment = config.override(experiment, list(overrides), prog=f'mmjax eval {run}')
+    check_vocabularies({run: trained, 'data': transforms_of(experiment.data)})
     experiment.check()
     mesh = experiment.mesh.build()
     check_batch(experiment.batch_size, mesh)

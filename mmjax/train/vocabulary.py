@@ -1,14 +1,19 @@
-"""`scripts/train_tokenizer CONFIG`: learns the vocabularies of a config's BPE tokenizers from its training data."""
+"""Vocabularies of runs. `scripts/train_tokenizer CONFIG` learns those of a config's BPE tokenizers from its data."""
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
-from mmjax.config import load_file
+from mmjax.config import dump, load_file
 from mmjax.data import Bpe, Feed
 from mmjax.data.bpe import train_bpe
 from mmjax.errors import UserError
 from mmjax.experiment import Experiment
+from mmjax.train.files import read_json
+
+TABLE = '/embed/embedding'  # of the encoders of text
 
 
 def bpe_of(data: Feed) -> Iterator[Bpe]:
@@ -33,9 +38,49 @@ def learn(experiment: Experiment, *, field: str | None = None) -> dict[str, str]
     return {bpe.file: train_bpe(readers, bpe, field=field or bpe.key) for bpe in tokenizers}
 
 
+def check_loaded(experiment: Experiment, run: Path, loaded: Mapping[str, str]) -> None:
+    """Raises UserError where vectors of words are taken from a run that had another vocabulary.
+
+    loaded: by path in this model, that of the old run's. Both configs are read as JSON: classes of the old one need not
+    be there any more.
+    """
+    tables = [(new, old) for new, old in loaded.items() if new.endswith(TABLE)]
+    if not tables or not (run / 'config.json').exists():
+        return
+    ours, theirs = (list(_tokenizers(dumped['data'])) for dumped in (dump(experiment), read_json(run / 'config.json')))
+    for new, old in tables:
+        now, before = ([t for t in them if t['key'] == _modality(at)] for them, at in ((ours, new), (theirs, old)))
+        if now and before and not any(_alike(a, b) for a in now for b in before):
+            kinds = [str(them[0]['class']).rpartition('.')[2] for them in (now, before)]
+            raise UserError(
+                f"init_from: {new} are vectors of the words of another vocabulary: '{_modality(new)}' is tokenized by "
+                f'{kinds[0]} here and by another {kinds[1]} in {run}; use its tokenizer, or add {new} to '
+                'init_from.left_out'
+            )
+
+
+def _tokenizers(dumped: Any) -> Iterator[dict[str, Any]]:
+    """What of a dumped config has a length and is of a modality: tokenizers, wherever they stand."""
+    if isinstance(dumped, dict) and {'class', 'key', 'length'} <= dumped.keys():
+        yield dumped
+    children = dumped.values() if isinstance(dumped, dict) else dumped if isinstance(dumped, list) else ()
+    for child in children:
+        yield from _tokenizers(child)
+
+
+def _modality(path: str) -> str:
+    return path.split('/')[0].removeprefix('encoders_')
+
+
+def _alike(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    return all(a[name] == b[name] for name in a.keys() & b.keys() - {'key', 'length'})
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 done, 2 the user's mistake."""
-    parser = argparse.ArgumentParser(prog='scripts/train_tokenizer', description=(__doc__ or '').partition(': ')[2])
+    parser = argparse.ArgumentParser(
+        prog='scripts/train_tokenizer', description='learns the vocabularies of BPE tokenizers'
+    )
     parser.add_argument('config', metavar='CONFIG', help='Python file with def experiment() -> Experiment')
     parser.add_argument('--field', help="of the source, whose texts are learned from (default: the tokenizer's key)")
     args = parser.parse_args(argv)

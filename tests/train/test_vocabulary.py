@@ -1,10 +1,17 @@
+import dataclasses
 import json
 
 import pytest
 
-from mmjax.data import Bpe
+from mmjax import config
+from mmjax.data import Bpe, Data, Image
 from mmjax.data.bpe import LEAST
-from mmjax.train.vocabulary import main
+from mmjax.errors import UserError
+from mmjax.evals.accuracy import Accuracy
+from mmjax.experiment import Evaluation
+from mmjax.train.files import write_json
+from mmjax.train.vocabulary import check_loaded, main
+from tests.train import toy
 
 CONFIG = """
 from tests.train import toy
@@ -45,3 +52,30 @@ def test_what_cannot_be_learned_exits_with_2(home, capsys):
     (home / 'recipe_field.py').write_text(CONFIG)
     assert main([str(home / 'recipe_field.py'), '--field', 'image']) == 2
     assert "'image' of 'train' holds ndarray, no text" in capsys.readouterr().err
+
+
+WORDS = toy.WORDS
+OTHER = dataclasses.replace(WORDS, vocabulary=('other', 'same'))
+
+
+def with_words(tokenizer, **changes):
+    return toy.experiment(data=Data(toy.Toy(20), (Image('image', size=8), tokenizer)), **changes)
+
+
+def test_words_of_another_run_are_told_where_parameters_are_loaded(tmp_path):
+    """As many of them, so that no shape tells."""
+    write_json(tmp_path / 'config.json', config.dump(with_words(OTHER)))
+    table = {'encoders_text/embed/embedding': 'encoders_text/embed/embedding'}
+    with pytest.raises(UserError, match="'text' is tokenized by Words here and by another Words in"):
+        check_loaded(with_words(WORDS), tmp_path, table)
+    check_loaded(with_words(dataclasses.replace(OTHER, length=9)), tmp_path, table)
+    check_loaded(with_words(WORDS), tmp_path, {'fusion/stack': 'fusion/stack'})
+    renamed = with_words(dataclasses.replace(OTHER, key='question'))
+    check_loaded(renamed, tmp_path, {'encoders_question/embed/embedding': 'encoders_text/embed/embedding'})
+
+
+def test_an_evaluation_reads_text_as_training_does():
+    evaluation = Evaluation(with_words(OTHER).data, Accuracy())
+    with pytest.raises(UserError, match=r'Words of 4 ids in data and by another vocabulary.* in evals.test.data'):
+        with_words(WORDS, evals={'test': evaluation}).check()
+    with_words(OTHER, evals={'test': evaluation}).check()
