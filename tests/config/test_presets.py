@@ -39,9 +39,10 @@ def presets() -> dict[str, Experiment]:
 
 PRESETS = presets()
 LARGE = {Path(read(name).config).name for name in names() if read(name).needs}  # see tests/test_standard_recipes.py
-UNLIKE = [
-    name for name in PRESETS if not name.endswith(('_10', '_100')) and ':scratch' not in name and name not in LARGE
-]  # of other shapes
+# Those that are alike but for their fusion, which is swapped, once.
+UNLIKE = list(
+    {str((x.model.encoders, x.model.decoders)): name for name, x in PRESETS.items() if name not in LARGE}.values()
+)
 
 
 @pytest.mark.parametrize('name', PRESETS)
