@@ -101,4 +101,4 @@ def test_no_module_of_ours_has_a_module_as_class_level_default():
 
 def test_there_is_a_name_for_every_design():
     spot = swaps.find(to_tree(PRESETS['easy_vqa.py'], annotation=Experiment), 'model.fusion')
-    assert {swaps.snake_case(cls.__name__) for cls in swaps.choices(spot)} == {*DESIGNS, 'lora_fusion'}  # which wraps one
+    assert {swaps.snake_case(cls.__name__) for cls in swaps.choices(spot)} == {*DESIGNS, 'lora_fusion'}
