@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmjax.config import dump, load_file
+from mmjax.config import dump, load_stages
 from mmjax.data import Bpe, Feed
 from mmjax.data.bpe import train_bpe
 from mmjax.errors import UserError
@@ -23,19 +23,24 @@ def bpe_of(data: Feed) -> Iterator[Bpe]:
     yield from dict.fromkeys(tokenizer for tokenizer in found if isinstance(tokenizer, Bpe))
 
 
-def learn(experiment: Experiment, *, field: str | None = None) -> dict[str, str]:
-    """Learns and writes every vocabulary; returns the sha256 by the name of the file.
+def learn(stages: Sequence[Experiment], *, field: str | None = None) -> dict[str, str]:
+    """Learns and writes every vocabulary, from the data of the first stage that has it; returns the sha256 by the name
+    of the file.
 
     field: of the sources, whose texts are learned from; None: the tokenizer's own.
 
     Raises:
         UserError: where the config has no BPE tokenizer, or the data no such texts.
     """
-    tokenizers = list(bpe_of(experiment.data))
-    if not tokenizers:
+    learned: dict[str, str] = {}
+    for stage in stages:
+        for bpe in bpe_of(stage.data):
+            if bpe.file not in learned:
+                readers = {name or 'train': part.source.open() for name, part in stage.data.parts.items()}
+                learned[bpe.file] = train_bpe(readers, bpe, field=field or bpe.key)
+    if not learned:
         raise UserError('train_tokenizer: the config has no Bpe among the transforms of its data')
-    readers = {name or 'train': part.source.open() for name, part in experiment.data.parts.items()}
-    return {bpe.file: train_bpe(readers, bpe, field=field or bpe.key) for bpe in tokenizers}
+    return learned
 
 
 def check_loaded(experiment: Experiment, run: Path, loaded: Mapping[str, str]) -> None:
@@ -85,7 +90,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--field', help="of the source, whose texts are learned from (default: the tokenizer's key)")
     args = parser.parse_args(argv)
     try:
-        for file, sha256 in learn(load_file(args.config, kind=Experiment), field=args.field).items():
+        written = load_stages(args.config, kind=Experiment)
+        stages = written if isinstance(written, tuple) else (written,)
+        for file, sha256 in learn(stages, field=args.field).items():
             print(f"{file}: write sha256='{sha256}' into the config")
     except UserError as error:
         print(f'mmjax: error: {error}', file=sys.stderr)

@@ -21,7 +21,7 @@ BPE = Bpe('words.json', sha256='', size=270, length=3)
 
 def experiment():
     data = Data(toy.Toy(rows=20), (Image('image', size=8), BPE))
-    return toy.experiment(data=data)
+    return toy.experiment(name='pretrain', data=data), toy.experiment(name='tuned', data=data)
 """
 
 
