@@ -20,7 +20,9 @@ token that is not told: a word that the tokenizer does not know, or one that a v
 What else a batch says of the tokens of `m`, where the encoder takes it (`Encoder.marks`): `m/causal`, `m/segments`,
 `m/positions` [b n], see `Tokens`. A packed row holds several examples: text as tokens one after the other with the
 number of their example in `m/segments` [b n], from 1, and positions that start again with each; whole items, such as
-images, as `m` [b k …] with `m/segments` [b k] and `m/present` [b k].
+images, as `m` [b k …] with `m/segments` [b k] and `m/present` [b k]. Sequences that are no ids have `m/mask` [b n];
+patches of images at their own aspect ratio also `m/yx` and `m/grid` [b n 2] (see `mmjax.data.NativePatches`). Of a
+mixture, `source` [b] is the number of each row's source.
 
 A target `t` may have `t/present` [b] too: an example without it counts in no loss. What a view has masked of `m` is
 `m/masked` [b n], one a token, and what it was is `m/target`, of the shape of `m`.
