@@ -14,7 +14,7 @@ BASE = {'errors', 'types', 'config', 'sharding', 'paths'}
 PARTS = {'encoders', 'fusion', 'decoders'}
 BESIDE = {'objectives', 'data', 'optim', 'evals'}
 VIEWS = {'views'}
-EXPERIMENT = BASE | VIEWS | {'nn', 'model', 'balance'} | PARTS | BESIDE
+EXPERIMENT = BASE | VIEWS | {'nn', 'model', 'balance', 'generate'} | PARTS | BESIDE
 ALLOWED = {
     'errors': set(),
     **{room: {'errors'} for room in BASE - {'errors'}},
@@ -23,6 +23,7 @@ ALLOWED = {
     'nn': BASE,
     **{room: BASE | {'nn'} for room in PARTS},
     'model': BASE | {'nn'} | PARTS,
+    'generate': BASE | {'nn', 'model'} | PARTS,
     **{room: BASE | VIEWS for room in BESIDE},
     'experiment': EXPERIMENT,
     'train': EXPERIMENT | {'experiment'},

@@ -28,6 +28,9 @@ class Fusion(nn.Module):
     modalities: ClassVar[int | None] = None  # how many the design admits; None: any number
     one_width: ClassVar[bool] = True  # whether tokens of all modalities meet, so that they must be equally wide
     packs: ClassVar[bool] = False  # whether examples that share a row stay apart: what pools a row cannot promise that
+    # Whether a token of a causal stream depends on no later one, and one more can be added to those before it: all that
+    # crosses between tokens is attention of the kind that remembers (`nn/cache.py`). tests/fusion/test_causal.py
+    causal: ClassVar[bool] = False
 
     entry_norm: Norm = field(default_factory=LayerNorm)
 
@@ -107,8 +110,8 @@ def join(mods: Mapping[str, Tokens]) -> Tokens:
     """
     parts, before = {}, 0
     for name, x in mods.items():
-        parts[name] = x.replace(causal=x.causal.at[:, 0].add(-before))
-        before = x.causal.sum(axis=1)
+        parts[name] = x.replace(causal=x.causal.at[:, :1].add(-before))
+        before = x.causal.sum(axis=1, keepdims=True)
     return concatenate(parts)
 
 

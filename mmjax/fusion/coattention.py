@@ -21,6 +21,7 @@ class Coattention(Layered):
     """
 
     packs: ClassVar[bool] = True
+    causal: ClassVar[bool] = True
 
     @nn.compact
     def __call__(self, mods: Mapping[str, Tokens], *, train: bool) -> Fused:

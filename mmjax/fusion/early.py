@@ -18,6 +18,7 @@ class Early(Layered):
     """
 
     packs: ClassVar[bool] = True
+    causal: ClassVar[bool] = True
 
     @nn.compact
     def __call__(self, mods: Mapping[str, Tokens], *, train: bool) -> Fused:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from mmjax.fusion.base import Layered, join
 from mmjax.nn.attention import attend, attention_mask, merge, project
 from mmjax.nn.block import Block, residual
+from mmjax.nn.cache import remembered
 from mmjax.types import Fused, Tokens, split
 
 
@@ -20,6 +21,7 @@ class Experts(Layered):
     """
 
     packs: ClassVar[bool] = True
+    causal: ClassVar[bool] = True
 
     @nn.compact
     def __call__(self, mods: Mapping[str, Tokens], *, train: bool) -> Fused:
@@ -52,8 +54,9 @@ class _Untied(nn.Module):
             for kind, y in zip(heads, project(block.attention, normed, tuple(heads), prefix=f'{name}_'), strict=True):
                 heads[kind].append(y)
         everything = join(mods)
-        mask = attention_mask(everything, everything)
         q, k, v = (jnp.concatenate(parts, axis=1) for parts in heads.values())
+        key, k, v = remembered(self, everything, k, v)
+        mask = attention_mask(everything, key)
         read, start = attend(q, k, v, mask, tap=self), 0
         streams = {}
         for name, x in mods.items():

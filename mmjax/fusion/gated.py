@@ -6,11 +6,12 @@ from typing import ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from mmjax.fusion.base import Flow, Fusion, join
 from mmjax.nn.attention import attention_mask
 from mmjax.nn.block import Block, repeat, residual
+from mmjax.nn.cache import remembered
 from mmjax.nn.parameter import parameter
 from mmjax.types import Fused, Tokens
 
@@ -27,6 +28,7 @@ class GatedCrossAttention(Fusion):
     """
 
     packs: ClassVar[bool] = True
+    causal: ClassVar[bool] = True
 
     reader: str = 'text'
     depth: int = 4
@@ -44,6 +46,15 @@ class GatedCrossAttention(Fusion):
         return {(self.reader, other): 0 for other in modalities if other != self.reader} if self.depth else {}
 
 
+class _Reads(nn.Module):
+    """Which queries may read any key at all, those of earlier calls included (`nn/cache.py`)."""
+
+    @nn.compact
+    def __call__(self, query: Tokens, key: Tokens) -> Bool[Array, 'b n']:
+        nothing = key.values[:, :, None, :0]
+        return attention_mask(query, remembered(self, key, nothing, nothing)[0]).any(axis=-1)
+
+
 class _Gated(nn.Module):
     block: Block
     reader: str
@@ -59,7 +70,7 @@ class _Gated(nn.Module):
             y = block.attention.copy(name='cross')(x.replace(values=norm(x.values)), context)
             x = residual(x, self._gate('attention', y.dtype) * y, block.dropout, train=train)
             y = block.mlp.copy(name='cross_mlp')(block.norm.copy(name='norm_cross_mlp')(x.values))
-            reads = attention_mask(x, context).any(axis=-1)[:, :, None]  # with nothing to read this half is absent too
+            reads = _Reads(name='reads')(x, context)[:, :, None]  # with nothing to read this half is absent too
             x = residual(x, jnp.where(reads, self._gate('mlp', y.dtype) * y, 0), block.dropout, train=train)
         return mods | {self.reader: block.copy(name='own')(x, train=train)}
 

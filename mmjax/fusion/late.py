@@ -35,6 +35,7 @@ class Late(Layered):
 
     one_width: ClassVar[bool] = False
     packs: ClassVar[bool] = True
+    causal: ClassVar[bool] = True
 
     @nn.compact
     def __call__(self, mods: Mapping[str, Tokens], *, train: bool) -> Fused:

@@ -22,6 +22,7 @@ class Mid(Fusion):
     """
 
     packs: ClassVar[bool] = True
+    causal: ClassVar[bool] = True
 
     depth: int = 4
     fusion_layer: int = 2

@@ -27,6 +27,7 @@ class Pairwise(Fusion):
     """
 
     packs: ClassVar[bool] = True
+    causal: ClassVar[bool] = True
 
     depth: int = 2
     tower_depth: int = 2

@@ -10,6 +10,7 @@ from einops import rearrange, repeat
 from jaxtyping import Array, Bool, Float, Int
 
 from mmjax.errors import UserError
+from mmjax.nn.cache import remembered
 from mmjax.nn.dense import Dense
 from mmjax.nn.positions import Halves, Rotation
 from mmjax.sharding import constrain
@@ -66,7 +67,8 @@ class Attention(nn.Module):
     """Multi-head attention of queries to keys (Vaswani et al. 2017, section 3.2.2); of the same tokens, self-attention.
 
     rotary: turn queries and keys by the tokens' positions. normalize: RMS-normalise them per head, without a learned
-    scale (after Henry et al. 2020), which keeps large models stable. A query that may read no key gets zeros.
+    scale (after Henry et al. 2020), which keeps large models stable. A query that may read no key gets zeros. Beside the
+    keys of a call it reads those of its cache, where it has one (`nn/cache.py`).
     """
 
     heads: int = 4
@@ -76,8 +78,10 @@ class Attention(nn.Module):
 
     @nn.compact
     def __call__(self, query: Tokens, key: Tokens) -> Float[Array, 'b n d']:
+        if not query.mask.shape[1]:  # a stream that nothing is added to (see `remembered`)
+            return query.values
         (q,) = project(self, query, ('query',))
-        k, v = project(self, key, ('key', 'value'))
+        key, k, v = remembered(self, key, *project(self, key, ('key', 'value')))
         mask = attention_mask(query, key)
         return merge(self, attend(q, k, v, mask, tap=self), mask, width=query.values.shape[-1])
 

@@ -91,7 +91,8 @@ def repeat(layer: nn.Module, carry: Any, *, depth: int, train: bool, remat: str 
         body = nn.remat(body, policy=REMAT[remat], prevent_cse=False)
     scan = nn.scan(
         body,
-        variable_axes={'params': 0, 'intermediates': 0, 'perturbations': 0},  # the last two: see `attend`
+        # `attend` keeps the second and the third, `remembered` the last two.
+        variable_axes={'params': 0, 'intermediates': 0, 'perturbations': 0, 'cache': 0, 'fresh': 0},
         split_rngs={'params': True, 'dropout': True},
         length=depth,
         unroll=min(unroll, depth),

@@ -40,7 +40,8 @@ class NoPositions(Positions):
 class Learned(Positions):
     """One learned vector a position, N(0, 0.02^2). Dosovitskiy et al. 2021, eq. 1.
 
-    length: how many there are; 0: as many as the grid has places. Say it where inputs of other lengths are to come.
+    length: how many there are; 0: as many as the grid has places that the model is made with. Say it where longer inputs
+    are to come; a shorter sequence stands at the first of them.
 
     Raises:
         UserError: where the grid has more places than there are vectors.
@@ -52,11 +53,16 @@ class Learned(Positions):
     def __call__(
         self, x: Float[Array, 'b n d'], grid: Sequence[int], positions: Int[Array, 'b n'] | None = None
     ) -> Float[Array, 'b n d']:
-        places = math.prod(grid)
-        if self.length and places > self.length:
-            raise UserError(f'positions.length: {self.length} learned positions, but {places} places to stand at')
-        table = parameter(self, 'embedding', (self.length or places, x.shape[-1]), ('positions', 'embed'))
+        places, length = math.prod(grid), self._length(grid)
+        if places > length:
+            raise UserError(f'positions.length: {length} learned positions, but {places} places to stand at')
+        table = parameter(self, 'embedding', (length, x.shape[-1]), ('positions', 'embed'))
         return x + (table[:places] if positions is None else jnp.take(table, positions, axis=0)).astype(x.dtype)
+
+    def _length(self, grid: Sequence[int]) -> int:
+        if not self.length and len(grid) == 1 and self.has_variable('params', 'embedding'):
+            return nn.meta.unbox(self.get_variable('params', 'embedding')).shape[0]
+        return self.length or math.prod(grid)
 
 
 class SinCos(Positions):
@@ -71,8 +77,18 @@ class SinCos(Positions):
     def __call__(
         self, x: Float[Array, 'b n d'], grid: Sequence[int], positions: Int[Array, 'b n'] | None = None
     ) -> Float[Array, 'b n d']:
+        if positions is not None and len(grid) == 1:  # which may be anywhere: the grid is but the tokens of this call
+            angles = positions[:, :, None] * _frequencies(x.shape[-1], self.temperature)
+            return x + jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1).astype(x.dtype)
         table = jnp.asarray(sincos_table(grid, width=x.shape[-1], temperature=self.temperature), x.dtype)
         return x + (table if positions is None else jnp.take(table, positions, axis=0))
+
+
+def _frequencies(width: int, temperature: float, *, axes: int = 1) -> np.ndarray:
+    if width % (2 * axes):
+        raise UserError(f'positions: width {width} does not divide by {2 * axes} (sine and cosine of {axes} axes)')
+    count = width // (2 * axes)
+    return temperature ** (-np.arange(count) / count)
 
 
 def sincos_table(grid: Sequence[int], *, width: int, temperature: float = 10_000.0) -> np.ndarray:
@@ -81,10 +97,7 @@ def sincos_table(grid: Sequence[int], *, width: int, temperature: float = 10_000
     Raises:
         UserError: where the width is no multiple of 2 x the number of axes.
     """
-    parts = 2 * len(grid)
-    if width % parts:
-        raise UserError(f'positions: width {width} does not divide by {parts} (sine and cosine of {len(grid)} axes)')
-    frequencies = temperature ** (-np.arange(width // parts) / (width // parts))
+    frequencies = _frequencies(width, temperature, axes=len(grid))
     columns = []
     for coordinate in np.unravel_index(np.arange(math.prod(grid)), tuple(grid)):
         angles = coordinate[:, None] * frequencies

@@ -1,0 +1,133 @@
+"""A model that writes, one token a step: a pass over the prompt that fills the cache, then a token at a time."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from einops import repeat
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int
+
+from mmjax.config import swaps
+from mmjax.errors import UserError, nearest
+from mmjax.fusion.base import Fusion
+from mmjax.generate.search import Writer
+from mmjax.model import Model
+from mmjax.nn import cache as caches
+from mmjax.types import PAD_ID, Batch, Tokens
+
+
+def check_writes(model: Model, *, stream: str, asker: str) -> None:
+    """Raises UserError, in the name of `asker`, where a token of the text `stream` can't be had from those before it."""
+    encoders = model.encoders
+    if stream not in encoders:
+        raise UserError(f"{asker}: no modality '{stream}'{nearest(stream, encoders)} (the model has {sorted(encoders)})")
+    if 'causal' not in encoders[stream].marks:
+        what = type(encoders[stream]).__name__
+        raise UserError(
+            f'{asker}: model.encoders.{stream} is {what}, which does not take who may read whom; one that does is '
+            'token_encoder'
+        )
+    if not model.fusion.causal:
+        names = [swaps.snake_case(cls.__name__) for cls in swaps.concrete(Fusion) if cls.causal]
+        raise UserError(
+            f'{asker}: model.fusion is {type(model.fusion).__name__}, in which a token depends on those after it, so that '
+            f'no text can be learned or written a token at a time; those in which it does not: {", ".join(names)}'
+        )
+
+
+@struct.dataclass
+class Place:
+    """Where the texts are. cache: see `nn/cache.py`. position, count: of the next token, as `Tokens` has them; the count
+    is `cumsum(causal)`.
+    """
+
+    cache: Any
+    position: Int[Array, 'r']
+    count: Int[Array, 'r']
+
+
+class Begun(NamedTuple):
+    """logits: of the first token. prompt: how many tokens each row's has; 0 where the text is absent."""
+
+    logits: Float[Array, 'b v']
+    prompt: Int[Array, 'b']
+    place: Place
+    writer: Writer
+
+
+def begin(model: Model, params: Any, batch: Batch, *, stream: str, output: str, room: int) -> Begun:
+    """Reads the batch but for the answer in it, and gives what writes one.
+
+    The prompt is what `stream/causal` marks with 0: the tokens that read one another. output: the decoder that gives
+    the logits of a token. room: for how many tokens.
+
+    Raises:
+        UserError: where the batch does not say what is prompt, or has packed rows.
+    """
+    if f'{stream}/causal' not in batch:
+        raise UserError(
+            f"generate: the batch has no '{stream}/causal', which says what is prompt and what is to be written; "
+            'PromptAnswer writes it'
+        )
+    if f'{stream}/segments' in batch:
+        raise UserError(f'generate: rows of {stream} are packed; texts are written in rows of their own')
+    ids = jnp.where(batch[f'{stream}/causal'] == 0, batch[stream], PAD_ID)
+    batch = {**batch, stream: ids, f'{stream}/causal': jnp.zeros_like(ids)}
+    (logits, prompt, count), found = model.apply(
+        {'params': params}, batch, method=functools.partial(_read, stream=stream, output=output), mutable=['cache']
+    )
+    extend = functools.partial(_extend, model, params, stream=stream, output=output)
+    place = Place(found['cache'], prompt, count)
+    fresh = jax.eval_shape(lambda place, ids: extend(place, ids)[1], place, ids[:, 0])
+    place = place.replace(cache=caches.with_room(place.cache, fresh, room))
+
+    def step(place: Place, ids: Int[Array, 'r']) -> tuple[Float[Array, 'r v'], Place]:
+        logits, fresh = extend(place, ids)
+        return logits, Place(caches.written(place.cache, fresh), place.position + 1, place.count + 1)
+
+    def widen(place: Place, k: int) -> Place:
+        at = repeat(jnp.arange(len(place.position)), 'b -> (b k)', k=k)
+        return Place(caches.rows(place.cache, at), place.position[at], place.count[at])
+
+    def pick(place: Place, at: Int[Array, 'r']) -> Place:  # what does not grow is the same in all texts of an example
+        cache = caches.growing(place.cache, fresh, lambda part: caches.rows(part, at))
+        return Place(cache, place.position[at], place.count[at])
+
+    return Begun(logits, prompt, place, Writer(step, widen, pick))
+
+
+def _read(model: Model, batch: Batch, *, stream: str, output: str) -> tuple[Array, Array, Array]:
+    encoded = model.encode(batch)
+    own = encoded[stream]
+    prompt = own.mask.sum(axis=1, dtype=jnp.int32)
+    last = jnp.maximum(prompt - 1, 0)[:, None]
+    fused = model.fusion(encoded, train=False)
+    end = jax.tree.map(lambda x: jax.vmap(lambda row, at: row[at])(x, last), fused.streams[stream])
+    logits = model.decoders[output](encoded, fused.replace(streams={**fused.streams, stream: end}), train=False)
+    count = jnp.take_along_axis(jnp.cumsum(own.causal, axis=1), last, axis=1)
+    return logits[:, 0], prompt, count[:, 0] + 1
+
+
+def _extend(
+    model: Model, params: Any, place: Place, ids: Int[Array, 'r'], *, stream: str, output: str
+) -> tuple[Float[Array, 'r v'], Any]:
+    method = functools.partial(_add, stream=stream, output=output)
+    variables = {'params': params, 'cache': place.cache}
+    logits, added = model.apply(variables, ids, place.position, place.count, method=method, mutable=['fresh'])
+    return logits, added['fresh']
+
+
+def _add(
+    model: Model, ids: Int[Array, 'r'], position: Int[Array, 'r'], count: Int[Array, 'r'], *, stream: str, output: str
+) -> Float[Array, 'r v']:
+    """One more token of `stream`; nothing is added to the others, which are in the cache."""
+    there: Bool[Array, 'r'] = jnp.ones(ids.shape, bool)
+    marks = {'positions': position[:, None], 'causal': count[:, None]}
+    own = model.encoders[stream](ids[:, None], there, train=False, **marks)
+    none = jax.tree.map(lambda x: x[:, :0], own)
+    mods: Mapping[str, Tokens] = {name: own if name == stream else none for name in model.encoders}
+    return model.decoders[output](mods, model.fusion(mods, train=False), train=False)[:, 0]
