@@ -7,6 +7,8 @@ from mmjax.data import Data, Feed
 from mmjax.data.tokenizer import check_vocabularies
 from mmjax.errors import UserError, nearest
 from mmjax.evals.base import Evaluator, PairEvaluator
+from mmjax.generate.base import FORWARD, Predictor
+from mmjax.generate.steps import check_writes
 from mmjax.model import Model
 from mmjax.objectives.base import Objective
 from mmjax.optim import AdamW
@@ -23,7 +25,8 @@ class Evaluation:
 
     every: steps between evaluations; 0: only once, after the last step, as a test split should be. references: scores
     to read a metric against, by a short name (chance, one modality alone, a published model), shown beside it. view:
-    what is seen of each batch, such as one modality alone.
+    what is seen of each batch, such as one modality alone. predictor: how the model is asked; a text is written by
+    `Generate`.
     """
 
     data: Data
@@ -31,6 +34,7 @@ class Evaluation:
     every: int = 0
     references: dict[str, float] = field(default_factory=dict)
     view: View = field(default=CLEAN, metadata={'old': CLEAN})
+    predictor: Predictor = field(default=FORWARD, metadata={'old': FORWARD})
 
 
 @dataclass(frozen=True)
@@ -140,6 +144,11 @@ class Experiment:
             check_vocabularies(trained | {f'evals.{name}.data': evaluation.data.transforms})
             if not name or '/' in name:
                 raise UserError(f"evals: '{name}' names files and metrics; give it a name without '/'")
+        for evaluation in self.evals.values():
+            evaluation.predictor.check(self.model)
+        for name, objective in self.objectives.items():
+            if objective.causal:
+                check_writes(self.model, stream=getattr(objective, 'target', ''), asker=f'objectives.{name}')
         if self.precision not in PRECISIONS:
             raise UserError(f"precision: unknown '{self.precision}' (there are {PRECISIONS})")
         if not self.objectives:

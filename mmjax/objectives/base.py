@@ -14,10 +14,12 @@ class Objective:
     """A loss per row of the batch. The train step averages it by `weights` and multiplies it by `scale`.
 
     view: what it sees of the batch; the model runs once for each distinct view. couples_rows: whether an example's loss
-    depends on the others, so that it must see the outputs of the whole batch at once.
+    depends on the others, so that it must see the outputs of the whole batch at once. causal: whether a token of its
+    `target` must not be seen from those before it, which not every fusion can promise.
     """
 
     couples_rows: ClassVar[bool] = False
+    causal: ClassVar[bool] = False
 
     scale: float = 1.0
     view: View = field(default=CLEAN, metadata={'old': CLEAN})

@@ -12,27 +12,29 @@ from mmjax.encoders.image import PatchEncoder
 from mmjax.encoders.text import TokenEncoder
 from mmjax.fusion.early import Early
 from mmjax.fusion.isolated import Isolated
+from mmjax.fusion.late import Late
 from mmjax.generate.steps import begin
 from mmjax.model import Model
 from mmjax.nn.attention import Attention
 from mmjax.nn.block import Block
+from mmjax.nn.mlp import Mlp
+from mmjax.nn.norm import NoNorm, RMSNorm
 from mmjax.nn.positions import Learned, NoPositions, SinCos
 from tests.fusion.designs import build, designs
 
-BLOCK = Block(attention=Attention(heads=2))
+BLOCK = Block(attention=Attention(heads=2, bias=False), mlp=Mlp(activation='relu', bias=False), norm=RMSNorm())  # lean
 CAUSAL = [design for design in designs() if design.causal and design is not Isolated]
 PROMPTS, ANSWERS = np.array([2, 1, 3]), np.array([3, 4, 2])  # words of each row
 
 
-def model(fusion, **text) -> Model:
-    text = {'depth': 0, 'block': BLOCK, 'positions': Learned()} | text
+def model(fusion, **text):
     return Model(
         {
             'image': PatchEncoder(width=16, patch=4, depth=0),
             'text': TokenEncoder(vocabulary=11, width=16, **text),
         },
         fusion,
-        {'text': TokenLogits(vocabulary=11)},
+        {'text': TokenLogits(vocabulary=11, norm=NoNorm())},
     )
 
 
@@ -64,28 +66,21 @@ def both(params, batch, *, model):
 
 
 def assert_same(model, random_parameters):
-    whole, first, later = map(np.asarray, jax.jit(functools.partial(both, model=model))(random_parameters(model, batch()), batch()))
+    compiled = jax.jit(functools.partial(both, model=model))
+    whole, first, later = map(np.asarray, compiled(random_parameters(model, batch()), batch()))
     for row, (prompt, answer) in enumerate(zip(PROMPTS, ANSWERS, strict=True)):
         stepped = np.concatenate([first[row][None], later[:answer, row]])
         np.testing.assert_allclose(stepped, whole[row, prompt - 1 : prompt + answer], atol=1e-5)
     assert np.ptp(whole, axis=-1).min() > 0.1  # logits that say something
 
 
+ROTARY = {'positions': NoPositions(), 'block': BLOCK.clone(attention=Attention(heads=2, rotary=True, normalize=True))}
+TOLD = {Early: ROTARY, Late: {'positions': SinCos(), 'block': BLOCK}}  # how positions are, where they are not learned
+
+
 @pytest.mark.usefixtures('quick_compile')
 @pytest.mark.parametrize('design', CAUSAL, ids=lambda cls: cls.__name__)
 def test_steps_give_what_one_pass_gives(design, random_parameters):
-    assert_same(model(build(design)), random_parameters)
-
-
-@pytest.mark.usefixtures('quick_compile')
-@pytest.mark.parametrize(
-    'text',
-    [
-        {'positions': NoPositions(), 'block': Block(attention=Attention(heads=2, rotary=True, normalize=True))},
-        {'positions': SinCos(), 'block': BLOCK},
-    ],
-    ids=['rotary', 'sines'],
-)
-def test_whatever_tells_positions(text, random_parameters):
-    fusion = Early(depth=1, block=text['block'])
-    assert_same(model(fusion, depth=1, **text), random_parameters)
+    text = TOLD.get(design, {'positions': Learned(), 'block': BLOCK})
+    fusion = build(design, block=text['block'], entry_norm=NoNorm(), fusion_layer=0)
+    assert_same(model(fusion, depth=int(design is Late), **text), random_parameters)
