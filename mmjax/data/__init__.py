@@ -12,6 +12,7 @@ from mmjax.data.mixture import Mixture
 from mmjax.data.native import NativePatches
 from mmjax.data.packed import Packed
 from mmjax.data.prepare import data_dir
+from mmjax.data.prompts import AnyLanguage, InLanguage, PromptAnswer, References
 from mmjax.data.tfds import Tfds
 from mmjax.data.tokenizer import Bytes, Words
 from mmjax.data.transforms import Absent, DropModality, Image, RandomFlip, RandomShift
@@ -19,6 +20,7 @@ from mmjax.data.transforms import Absent, DropModality, Image, RandomFlip, Rando
 __all__ = [
     'Absent',
     'AnyItem',
+    'AnyLanguage',
     'Bpe',
     'Bytes',
     'CentralCrop',
@@ -29,6 +31,7 @@ __all__ = [
     'Examples',
     'Feed',
     'Image',
+    'InLanguage',
     'Item',
     'Lookup',
     'Measure',
@@ -36,10 +39,12 @@ __all__ = [
     'NativePatches',
     'OpenData',
     'Packed',
+    'PromptAnswer',
     'RandomCrop',
     'RandomFlip',
     'RandomShift',
     'Reader',
+    'References',
     'Seconds',
     'Source',
     'Stream',
