@@ -1,6 +1,7 @@
 """Scores a split with a set of parameters."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,19 +11,21 @@ from jax.experimental import multihost_utils
 from mmjax.data import eval_batches, open_data
 from mmjax.evals.base import Columns, PairEvaluator
 from mmjax.experiment import Evaluation, Experiment
+from mmjax.generate.base import Predictor
 from mmjax.sharding import place_batch
 from mmjax.train.pairs import PairScorer
-from mmjax.train.step import predict_step
+from mmjax.train.step import cast
+from mmjax.train.texts import read_texts
 from mmjax.types import Batch, Outputs
 from mmjax.views.base import CLEAN, View
 
 
 class Scorer:
-    """Evaluates an experiment's splits; compiles the prediction once for all of them."""
+    """Evaluates an experiment's splits; compiles each way to ask the model once for all of them."""
 
     def __init__(self, experiment: Experiment, mesh: jax.sharding.Mesh):
         self._experiment, self._mesh = experiment, mesh
-        self._predict = jax.jit(functools.partial(_predict_and_keep, experiment=experiment))
+        self._compiled: dict[Predictor, Callable[[Any, Batch], tuple[Outputs, Batch]]] = {}
         self._pairs = PairScorer(experiment, mesh)
 
     def score(self, evaluation: Evaluation, params: Any) -> tuple[dict[str, float], Columns]:
@@ -37,14 +40,18 @@ class Scorer:
         if isinstance(evaluator, PairEvaluator):
             columns = self._pairs.columns(evaluator, batches, params)
             return evaluator.metrics(columns, labels), columns
-        parts, key = [], jax.random.key(0)
+        parts, key, predictor = [], jax.random.key(0), evaluation.predictor
+        if predictor not in self._compiled:
+            ask = functools.partial(_predict_and_keep, experiment=self._experiment, predictor=predictor)
+            self._compiled[predictor] = jax.jit(ask)
         for number, batch in enumerate(batches):
             with jax.set_mesh(self._mesh):
                 placed = place_batch(batch, self._mesh)
                 if evaluation.view != CLEAN:
                     placed = _seen(placed, jax.random.fold_in(key, number), view=evaluation.view)
-                outputs, kept = self._predict(params, placed)
+                outputs, kept = self._compiled[predictor](params, placed)
             outputs, kept = multihost_utils.process_allgather((outputs, kept), tiled=True)
+            outputs = read_texts(outputs, predictor, evaluation.data)
             columns = evaluator.predictions(outputs, kept) | {'index': kept['index']}
             parts.append({name: column[kept['weight'] > 0] for name, column in columns.items()})
         columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -57,7 +64,9 @@ def _seen(batch: Batch, key: jax.Array, *, view: View) -> Batch:
     return view(batch, key)
 
 
-def _predict_and_keep(params: Any, batch: Batch, *, experiment: Experiment) -> tuple[Outputs, Batch]:
+def _predict_and_keep(
+    params: Any, batch: Batch, *, experiment: Experiment, predictor: Predictor
+) -> tuple[Outputs, Batch]:
     """The outputs, and what an evaluator may ask of the batch: everything but the modalities themselves."""
     kept = {name: x for name, x in batch.items() if name not in experiment.model.encoders}
-    return predict_step(params, batch, experiment=experiment), kept
+    return predictor(experiment.model, cast(params, experiment.precision), batch), kept

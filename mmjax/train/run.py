@@ -34,6 +34,7 @@ from mmjax.train.passes import run as run_views
 from mmjax.train.report import write_report
 from mmjax.train.state import TrainState, abstract_state, create_state
 from mmjax.train.step import weighted
+from mmjax.train.texts import check_texts
 from mmjax.train.timing import Stopwatch
 from mmjax.types import Batch, Shapes
 
@@ -78,6 +79,7 @@ class Prepared(NamedTuple):
 def prepare(experiment: Experiment, *, run: Path | None) -> Prepared:
     """Raises UserError on a config that cannot run. run: its directory; None: what it starts from is not looked for."""
     experiment.check()
+    check_texts(experiment)
     mesh = experiment.mesh.build()
     check_batch(experiment.batch_size, mesh, accumulate=experiment.optim.accumulate)
     batch = shapes_of_batch(experiment)
@@ -162,6 +164,7 @@ def evaluate(run: str, *, by: str = '', overrides: Sequence[str] = (), trust: Se
     experiment = config.override(experiment, list(overrides), prog=f'mmjax eval {run}')
     check_vocabularies({run: trained, 'data': transforms_of(experiment.data)})
     experiment.check()
+    check_texts(experiment)
     mesh = experiment.mesh.build()
     check_batch(experiment.batch_size, mesh)
     state = restore(run, experiment, mesh, shapes_of_batch(experiment))

@@ -46,6 +46,7 @@ def test_every_file_fits_its_recipe(name):
     whole = dict.fromkeys(('predicted', 'target', 'by', 'group'), np.arange(2)) | {'present': np.ones(2, bool)}
     numbers = ('probability', 'loss', 'score', 'accuracy', 'best')
     parts = dict.fromkeys(numbers, np.ones(2)) | dict.fromkeys(('a', 'b'), np.eye(2))
+    parts |= {'written': np.array(['a', 'b']), 'references': np.array([['a'], ['b']])}
     assert metric in evaluation.evaluator.metrics(whole | parts, {})
 
 

@@ -1,0 +1,57 @@
+"""Where ids meet the tokenizer that knows what they mean: outputs are read, and vocabularies are compared."""
+
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from mmjax.data import Data
+from mmjax.errors import UserError
+from mmjax.experiment import Experiment
+from mmjax.generate.base import Predictor
+
+
+def find_tokenizer(data: Data, modality: str) -> Any:
+    """The transform that writes the ids of a modality and reads them; None where there is none."""
+    found = [t for t in data.transforms if hasattr(t, 'decode') and getattr(t, 'key', None) == modality]
+    return found[-1] if found else None
+
+
+def read_texts(outputs: Mapping[str, np.ndarray], predictor: Predictor, data: Data) -> dict[str, np.ndarray]:
+    """The outputs with those that are ids of a text [b n] as texts [b]."""
+    read = {}
+    for name, modality in predictor.texts.items():
+        tokenizer = find_tokenizer(data, modality)
+        read[name] = np.array([tokenizer.decode(ids) for ids in outputs[name]], dtype=np.str_)
+    return {**outputs, **read}
+
+
+def check_texts(experiment: Experiment) -> None:
+    """Raises UserError where a vocabulary is smaller than that of the data, or what is written could not be read."""
+    datas = {'data': experiment.data} | {f'evals.{name}.data': e.data for name, e in experiment.evals.items()}
+    for (where, data), (part, modality, vocabulary) in itertools.product(datas.items(), _vocabularies(experiment)):
+        size = getattr(find_tokenizer(data, modality), 'size', 0)
+        if size > vocabulary:
+            raise UserError(
+                f'{part}.vocabulary is {vocabulary}, but the tokenizer of {modality} in {where} has {size} ids; set it '
+                f'to {size}'
+            )
+    for name, evaluation in experiment.evals.items():
+        for modality in evaluation.predictor.texts.values():
+            tokenizer = find_tokenizer(evaluation.data, modality)
+            if tokenizer is None:
+                raise UserError(f'evals.{name}.data: no transform reads the {modality} that is written; add PromptAnswer')
+            said, ends = getattr(evaluation.predictor, 'end', None), getattr(tokenizer, 'end', None)
+            if said is not None and said != ends:
+                raise UserError(f'evals.{name}.predictor.end is {said}, but a {modality} of its data ends with {ends}')
+
+
+def _vocabularies(experiment: Experiment) -> Iterator[tuple[str, str, int]]:
+    model = experiment.model
+    for name, encoder in model.encoders.items():
+        if hasattr(encoder, 'vocabulary'):
+            yield f'model.encoders.{name}', name, encoder.vocabulary  # pyright: ignore
+    for name, decoder in model.decoders.items():
+        if hasattr(decoder, 'vocabulary') and len(decoder.streams) == 1:
+            yield f'model.decoders.{name}', decoder.streams[0], decoder.vocabulary  # pyright: ignore
