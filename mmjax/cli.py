@@ -97,10 +97,10 @@ class Eval(Trusting):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Predict(Trusting):
-    """Print the likeliest answers of a run's model for one input, with their probabilities.
+    """Print the likeliest answers of a run's model for one input, with their probabilities, or the text that it writes.
 
-    --MODALITY VALUE gives the input of an encoder of the model: --image FILE --text 'is it red?'. A modality may be
-    left out; the model then does without it.
+    --MODALITY VALUE gives the input of an encoder of the model: --image FILE --text 'is it red?' (of a text that
+    the model writes, its prompt). A modality may be left out; the model then does without it.
     """
 
     directory: Run
@@ -118,10 +118,10 @@ class Predict(Trusting):
 
     def show(self, result: dict[str, Any]) -> None:
         for name, value in result.items():
-            if isinstance(value, list):
-                print(f'{name}:')
-                for answer in value:
-                    print(f'  {answer["probability"]:6.1%}  {answer["label"]}')
+            if isinstance(value, dict):
+                print(f'{name}: {value["text"]}')
+            elif isinstance(value, list):
+                print(f'{name}:', *(f'  {x["probability"]:6.1%}  {x["label"]}' for x in value), sep='\n')
         if not result.get('above_threshold', True):
             print(f'no answer reaches the threshold of {self.threshold:g}')
 

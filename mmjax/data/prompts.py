@@ -1,4 +1,4 @@
-"""Texts to be written: a prompt that is given and an answer that is learned, in a row of ids that says which is which."""
+"""Texts to be written: a prompt that is given and an answer that is learned, in one row that says which is which."""
 
 import warnings
 from collections.abc import Iterable, Sequence
@@ -14,8 +14,8 @@ from mmjax.errors import UserError, nearest
 
 @dataclass(frozen=True)
 class InLanguage(Transform):
-    """Of the list `key`, which has a text for each of `languages` in their order, the one in `language`; the prompt is
-    its code and a colon. Without a list, the text is None: absent.
+    """Of the list `key`, which has a text for each of `languages` in their order, the one in `language`, as a pair for
+    `PromptAnswer`: the prompt is the language's code and a colon. A list that is absent (None) stays so.
     """
 
     languages: tuple[str, ...]
@@ -24,6 +24,11 @@ class InLanguage(Transform):
 
     def __post_init__(self):
         _check_languages(self.languages, (self.language,))
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """All that there may be."""
+        return (f'{self.language}:',)
 
     def __call__(self, example: Example, rng: np.random.Generator | None = None) -> Example:
         return _in(example, self.key, self.languages, self.language)
@@ -41,6 +46,11 @@ class AnyLanguage(Transform):
     def __post_init__(self):
         _check_languages(self.languages, self.among)
 
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """All that there may be."""
+        return tuple(f'{language}:' for language in self.among or self.languages)
+
     def __call__(self, example: Example, rng: np.random.Generator | None = None) -> Example:
         assert rng is not None
         among = self.among or self.languages
@@ -49,16 +59,16 @@ class AnyLanguage(Transform):
 
 @dataclass(frozen=True)
 class PromptAnswer(Transform):
-    """The ids of `key/prompt`, which may be missing or empty, and of the answer `key`, as one row:
+    """The ids of a prompt and an answer, or of a text that is all answer, as one row:
 
         ids      end p p p a a a a end 0 0
         causal     0 0 0 0 1 1 1 1  1  0 0
 
-    `key/causal` is 0 where tokens read one another and 1 for those that are written one by one (`Tokens`). tokenizer:
-    `Bytes`, `Words` or another with `key`, `length`, `size` and `decode`, by itself; its length is that of the row. The
-    end token, one id beyond the tokenizer's, also begins each row, so that there is always something to go on from. An
-    answer that is too long is cut before its end token, which stays; the first cut warns, and `CUT` counts them. An
-    absent answer (None) is all padding.
+    `key` is the pair (prompt, answer) or the answer. `key/causal` is 0 where tokens read one another and 1 for those
+    that are written one by one (`Tokens`). tokenizer: `Bytes`, `Words` or another with `key`, `length`, `size` and
+    `decode`, by itself; its length is that of the row. The end token, one id beyond the tokenizer's, also begins each
+    row, so that there is always something to go on from. An answer that is too long is cut before its end token, which
+    stays; the first cut warns, and `CUT` counts them. An absent answer (None) is all padding.
 
     Raises:
         UserError: where a prompt leaves no room for an answer.
@@ -94,17 +104,19 @@ class PromptAnswer(Transform):
 
     def __call__(self, example: Example, rng: np.random.Generator | None = None) -> Example:
         key = self.key
-        answer, prompt = example[key], self._ids(example.get(f'{key}/prompt') or '')
+        given = example[key]
+        prompt, answer = ('', given) if given is None or isinstance(given, str) else given
+        prompt = self._ids(prompt)
         ids, causal = np.full((2, self.length), PAD_ID, np.int32)
         if answer is not None:
             room = self.length - 2 - len(prompt)
             if room < 1:
                 raise UserError(
-                    f"PromptAnswer: the prompt of '{key}' has {len(prompt)} tokens, which leaves no room for an answer in "
-                    f'a row of {self.length} (two are its ends); make the tokenizer longer or the prompt shorter'
+                    f"PromptAnswer: the prompt of '{key}' has {len(prompt)} tokens, which leaves no room for an answer "
+                    f'in a row of {self.length} (two are its ends); make the tokenizer longer or the prompt shorter'
                 )
-            written = self._ids(answer)
-            if len(written) > room:
+            cut, written = CUT[key, self.length], self._ids(answer)
+            if len(written) > room and CUT[key, self.length] == cut:  # else the tokenizer has cut it, and said so
                 self._warn(len(written), room)
             row = [self.end, *prompt, *written[:room], self.end]
             ids[: len(row)], causal[1 + len(prompt) : len(row)] = row, 1
@@ -131,8 +143,8 @@ class PromptAnswer(Transform):
 
 @dataclass(frozen=True)
 class References(Transform):
-    """The texts that an answer is compared with, as UTF-8: uint8 [most, length], padded with zeros, so that an evaluator
-    sees them. `key` is a text, a list of up to `most` texts, or None.
+    """The texts that an answer is compared with, as UTF-8: uint8 [most, length], padded with zeros, which an evaluator
+    can read. `key` is a text, a list of up to `most` texts, or None.
 
     Raises:
         UserError: on more texts, or one of more bytes: what is compared with is never cut.
@@ -159,11 +171,11 @@ class References(Transform):
 def _in(example: Example, key: str, languages: Sequence[str], language: str) -> Example:
     texts = example[key]
     if texts is None:
-        return example | {f'{key}/prompt': f'{language}:'}
+        return example
     if isinstance(texts, str) or len(texts) != len(languages):
         there = 'one text' if isinstance(texts, str) else f'{len(texts)} texts'
         raise UserError(f"'{key}' holds {there}, not one for each of the {len(languages)} languages")
-    return example | {key: texts[languages.index(language)], f'{key}/prompt': f'{language}:'}
+    return example | {key: (f'{language}:', texts[languages.index(language)])}
 
 
 def _check_languages(languages: Sequence[str], chosen: Sequence[str]) -> None:

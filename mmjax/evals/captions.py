@@ -39,8 +39,8 @@ class Captions(Evaluator):
         written = outputs[self.output]
         if written.dtype.kind != 'U':
             raise UserError(
-                f"captions: the output '{self.output}' is {written.dtype}, no text; give the evaluation a predictor that "
-                'writes one (generate)'
+                f"captions: the output '{self.output}' is {written.dtype}, no text; give the evaluation a predictor "
+                'that writes one (generate)'
             )
         references = [[bytes(x).rstrip(b'\0').decode('utf-8', 'ignore') for x in row] for row in batch[self.references]]
         return {'written': written, 'references': np.array(references, dtype=np.str_)}
@@ -63,7 +63,7 @@ class Captions(Evaluator):
 
 def chrf(texts: Sequence[str], references: Sequence[Sequence[str]]) -> float:
     """chrF of a corpus, 0 to 100: character n-grams up to 6, recall counted twice, as sacrebleu has it by default."""
-    from sacrebleu.metrics import CHRF
+    from sacrebleu.metrics.chrf import CHRF
 
     most = max(map(len, references))
     columns = [[those[i] if i < len(those) else None for those in references] for i in range(most)]
@@ -71,9 +71,9 @@ def chrf(texts: Sequence[str], references: Sequence[Sequence[str]]) -> float:
 
 
 def cider_d(texts: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
-    """CIDEr-D of each text [n] (Vedantam et al. 2015, section 4), 0 to 10. With g_n the TF-IDF vector of runs of n words:
+    """CIDEr-D of each text [n] (Vedantam et al. 2015, section 4), 0 to 10; g_n is the TF-IDF vector of runs of n words:
 
-        10 / (N m) sum_n sum_j exp(-(l(c) - l(s_j))^2 / (2 sigma^2)) min(g_n(c), g_n(s_j)) g_n(s_j) / |g_n(c)| |g_n(s_j)|
+        10 / (N m) sum_nj exp(-(l(c) - l(s_j))^2 / (2 sigma^2)) min(g_n(c), g_n(s_j)) g_n(s_j) / |g_n(c)| |g_n(s_j)|
 
     N = 4, sigma = 6. A run's document frequency is the number of examples in whose references it is; what is in all of
     them weighs nothing. As in the authors' program (`coco-caption`) term frequencies are counts. A text of fewer than

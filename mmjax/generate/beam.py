@@ -30,9 +30,9 @@ class Beam(Search):
 
         lp(n) = ((5 + n) / 6) ^ penalty
 
-    Wu et al. 2016 (GNMT), eq. 14, without the coverage term; the end token counts. 0.6 is T5's, 0 asks for the likeliest
-    text. A text that reaches its limit ends there. A row is settled when nothing that goes on can beat its best text,
-    so that a width of vocabulary ^ length finds the best of all texts.
+    Wu et al. 2016 (GNMT), eq. 14, without the coverage term; the end token counts. 0.6 is T5's, 0 asks for the
+    likeliest text. A text that reaches its limit ends there. A row is settled when nothing that goes on can beat its
+    best text, so that a width of vocabulary ^ length finds the best of all texts.
 
     Raises:
         UserError: on a width below 1 or a negative penalty.

@@ -20,9 +20,9 @@ class Generate(Predictor):
     """What the model writes after the prompt of each row; an answer that the row holds is not looked at.
 
     end: the id that ends a text, as the data write it (`PromptAnswer.end`). length: the most tokens of prompt and text
-    together, the end token among them. stream: the modality that is written. output: the decoder of its logits, such as
-    `TokenLogits`, and the name of the ids [b length - 1] that come out, with `OUTPUT/score` [b] beside them. search: how
-    the text is chosen. seed: of its draws, which belong to the example, not to its place in a batch.
+    together, the end token among them. stream: the modality that is written. output: the decoder of its logits, such
+    as `TokenLogits`, and the name of the ids [b length - 1] that come out, with `OUTPUT/score` [b] beside them. search:
+    how the text is chosen. seed: of its draws, which belong to the example, not to its place in a batch.
     """
 
     end: int
@@ -47,7 +47,9 @@ class Generate(Predictor):
             there = sorted(decoders)
             raise UserError(f"generate.output: no decoder '{self.output}'{nearest(self.output, there)} ({there})")
         if (ids := getattr(decoders[self.output], 'vocabulary', None)) is None:
-            raise UserError(f'generate.output: decoder {self.output} gives no logits of tokens; take one of token_logits')
+            raise UserError(
+                f'generate.output: decoder {self.output} gives no logits of tokens; take one of token_logits'
+            )
         if self.end >= ids:
             raise UserError(f'generate.end: {self.end} is none of the {ids} ids of decoder {self.output}')
 
@@ -55,7 +57,7 @@ class Generate(Predictor):
         self.check(model)
         room = self.length - 1
         self._check_length(model, params, batch)
-        begun = begin(model, params, batch, stream=self.stream, output=self.output, room=room)
+        begun = begin(model, params, batch, stream=self.stream, output=self.output, length=self.length)
         b = begun.prompt.shape[0]
         limits = jnp.where(begun.prompt > 0, jnp.maximum(self.length - begun.prompt, 0), 0)
         index = batch.get('index', jnp.arange(b))

@@ -4,12 +4,11 @@ import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from einops import repeat
 from flax import struct
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from mmjax.config import swaps
 from mmjax.errors import UserError, nearest
@@ -21,10 +20,12 @@ from mmjax.types import PAD_ID, Batch, Tokens
 
 
 def check_writes(model: Model, *, stream: str, asker: str) -> None:
-    """Raises UserError, in the name of `asker`, where a token of the text `stream` can't be had from those before it."""
+    """Raises UserError, in the name of `asker`, where a token of the text `stream` can't be had from those before."""
     encoders = model.encoders
     if stream not in encoders:
-        raise UserError(f"{asker}: no modality '{stream}'{nearest(stream, encoders)} (the model has {sorted(encoders)})")
+        raise UserError(
+            f"{asker}: no modality '{stream}'{nearest(stream, encoders)} (the model has {sorted(encoders)})"
+        )
     if 'causal' not in encoders[stream].marks:
         what = type(encoders[stream]).__name__
         raise UserError(
@@ -34,15 +35,15 @@ def check_writes(model: Model, *, stream: str, asker: str) -> None:
     if not model.fusion.causal:
         names = [swaps.snake_case(cls.__name__) for cls in swaps.concrete(Fusion) if cls.causal]
         raise UserError(
-            f'{asker}: model.fusion is {type(model.fusion).__name__}, in which a token depends on those after it, so that '
-            f'no text can be learned or written a token at a time; those in which it does not: {", ".join(names)}'
+            f'{asker}: model.fusion is {type(model.fusion).__name__}, in which a token depends on those after it, so '
+            f'that no text can be learned or written a token at a time; those that can: {", ".join(names)}'
         )
 
 
 @struct.dataclass
 class Place:
-    """Where the texts are. cache: see `nn/cache.py`. position, count: of the next token, as `Tokens` has them; the count
-    is `cumsum(causal)`.
+    """Where the texts are. cache: see `nn/cache.py`. position, count: of the next token, as `Tokens` has them; the
+    count is `cumsum(causal)`.
     """
 
     cache: Any
@@ -59,11 +60,11 @@ class Begun(NamedTuple):
     writer: Writer
 
 
-def begin(model: Model, params: Any, batch: Batch, *, stream: str, output: str, room: int) -> Begun:
+def begin(model: Model, params: Any, batch: Batch, *, stream: str, output: str, length: int) -> Begun:
     """Reads the batch but for the answer in it, and gives what writes one.
 
     The prompt is what `stream/causal` marks with 0: the tokens that read one another. output: the decoder that gives
-    the logits of a token. room: for how many tokens.
+    the logits of a token. length: the most tokens of prompt and text together.
 
     Raises:
         UserError: where the batch does not say what is prompt, or has packed rows.
@@ -83,11 +84,13 @@ def begin(model: Model, params: Any, batch: Batch, *, stream: str, output: str, 
     extend = functools.partial(_extend, model, params, stream=stream, output=output)
     place = Place(found['cache'], prompt, count)
     fresh = jax.eval_shape(lambda place, ids: extend(place, ids)[1], place, ids[:, 0])
-    place = place.replace(cache=caches.with_room(place.cache, fresh, room))
+    place = place.replace(cache=caches.with_room(place.cache, fresh, length - 1))
 
     def step(place: Place, ids: Int[Array, 'r']) -> tuple[Float[Array, 'r v'], Place]:
         logits, fresh = extend(place, ids)
-        return logits, Place(caches.written(place.cache, fresh), place.position + 1, place.count + 1)
+        # A row that has ended may be asked on while others write: it stays where there are positions.
+        position = jnp.minimum(place.position + 1, length - 1)
+        return logits, Place(caches.written(place.cache, fresh), position, place.count + 1)
 
     def widen(place: Place, k: int) -> Place:
         at = repeat(jnp.arange(len(place.position)), 'b -> (b k)', k=k)
@@ -125,7 +128,7 @@ def _add(
     model: Model, ids: Int[Array, 'r'], position: Int[Array, 'r'], count: Int[Array, 'r'], *, stream: str, output: str
 ) -> Float[Array, 'r v']:
     """One more token of `stream`; nothing is added to the others, which are in the cache."""
-    there: Bool[Array, 'r'] = jnp.ones(ids.shape, bool)
+    there: Bool[Array, r] = jnp.ones(ids.shape, bool)
     marks = {'positions': position[:, None], 'causal': count[:, None]}
     own = model.encoders[stream](ids[:, None], there, train=False, **marks)
     none = jax.tree.map(lambda x: x[:, :0], own)

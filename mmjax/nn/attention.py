@@ -67,8 +67,8 @@ class Attention(nn.Module):
     """Multi-head attention of queries to keys (Vaswani et al. 2017, section 3.2.2); of the same tokens, self-attention.
 
     rotary: turn queries and keys by the tokens' positions. normalize: RMS-normalise them per head, without a learned
-    scale (after Henry et al. 2020), which keeps large models stable. A query that may read no key gets zeros. Beside the
-    keys of a call it reads those of its cache, where it has one (`nn/cache.py`).
+    scale (after Henry et al. 2020), which keeps large models stable. A query that may read no key gets zeros. Beside
+    the keys of a call it reads those of its cache, where it has one (`nn/cache.py`).
     """
 
     heads: int = 4

@@ -40,8 +40,8 @@ class NoPositions(Positions):
 class Learned(Positions):
     """One learned vector a position, N(0, 0.02^2). Dosovitskiy et al. 2021, eq. 1.
 
-    length: how many there are; 0: as many as the grid has places that the model is made with. Say it where longer inputs
-    are to come; a shorter sequence stands at the first of them.
+    length: how many there are; 0: as many as the grid has places that the model is made with. Say it where longer
+    inputs are to come; a shorter sequence stands at the first of them.
 
     Raises:
         UserError: where the grid has more places than there are vectors.

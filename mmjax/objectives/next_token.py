@@ -23,8 +23,8 @@ class NextToken(Objective):
     all ids (Szegedy et al. 2016, section 7).
 
     Raises:
-        UserError: where the model has no such output, the batch no such text, or nothing says what is prefix; and before
-            a run starts where the model's tokens depend on later ones (`Fusion.causal`).
+        UserError: where the model has no such output, the batch no such text, or nothing says what is prefix; and
+            before a run starts where the model's tokens depend on later ones (`Fusion.causal`).
     """
 
     causal: ClassVar[bool] = True
@@ -36,7 +36,9 @@ class NextToken(Objective):
     def __call__(self, outputs: Outputs, batch: Batch) -> Float[Array, 'b']:
         if self.output not in outputs:
             there = sorted(outputs)
-            raise UserError(f"next_token: no output of the model '{self.output}'{nearest(self.output, there)} ({there})")
+            raise UserError(
+                f"next_token: no output of the model '{self.output}'{nearest(self.output, there)} ({there})"
+            )
         counts = self._counts(batch)
         logits, ids = outputs[self.output][:, :-1], batch[self.target][:, 1:]
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, ids)
@@ -55,8 +57,8 @@ class NextToken(Objective):
             if field not in batch:
                 there = sorted(batch)
                 raise UserError(
-                    f"next_token: no field of the batch '{field}'{nearest(field, there)} (it has {there}); PromptAnswer "
-                    'writes a text with the marks of what is learned'
+                    f"next_token: no field of the batch '{field}'{nearest(field, there)} (it has {there}); "
+                    'PromptAnswer writes a text with the marks of what is learned'
                 )
         counts = (batch[name] != PAD_ID) & (batch[f'{name}/causal'] == 1)
         if f'{name}/present' in batch:

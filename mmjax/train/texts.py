@@ -6,19 +6,20 @@ from typing import Any
 
 import numpy as np
 
-from mmjax.data import Data
+from mmjax.data import Feed
+from mmjax.data.transforms import transforms_of
 from mmjax.errors import UserError
 from mmjax.experiment import Experiment
 from mmjax.generate.base import Predictor
 
 
-def find_tokenizer(data: Data, modality: str) -> Any:
+def find_tokenizer(data: Feed, modality: str) -> Any:
     """The transform that writes the ids of a modality and reads them; None where there is none."""
-    found = [t for t in data.transforms if hasattr(t, 'decode') and getattr(t, 'key', None) == modality]
+    found = [t for t in transforms_of(data) if hasattr(t, 'decode') and getattr(t, 'key', None) == modality]
     return found[-1] if found else None
 
 
-def read_texts(outputs: Mapping[str, np.ndarray], predictor: Predictor, data: Data) -> dict[str, np.ndarray]:
+def read_texts(outputs: Mapping[str, np.ndarray], predictor: Predictor, data: Feed) -> dict[str, np.ndarray]:
     """The outputs with those that are ids of a text [b n] as texts [b]."""
     read = {}
     for name, modality in predictor.texts.items():
@@ -41,7 +42,9 @@ def check_texts(experiment: Experiment) -> None:
         for modality in evaluation.predictor.texts.values():
             tokenizer = find_tokenizer(evaluation.data, modality)
             if tokenizer is None:
-                raise UserError(f'evals.{name}.data: no transform reads the {modality} that is written; add PromptAnswer')
+                raise UserError(
+                    f'evals.{name}.data: no transform reads the {modality} that is written; add PromptAnswer'
+                )
             said, ends = getattr(evaluation.predictor, 'end', None), getattr(tokenizer, 'end', None)
             if said is not None and said != ends:
                 raise UserError(f'evals.{name}.predictor.end is {said}, but a {modality} of its data ends with {ends}')

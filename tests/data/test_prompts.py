@@ -21,7 +21,7 @@ NAMES = ['a dog', 'ein hund', 'un chien']
 
 
 def row(prompt, answer, transform=WORDS):
-    return apply(transform, {'text': answer, 'text/prompt': prompt, 'answer': 3})
+    return apply(transform, {'text': (prompt, answer), 'answer': 3})
 
 
 def test_a_row_says_what_is_given_and_what_is_learned():
@@ -32,14 +32,14 @@ def test_a_row_says_what_is_given_and_what_is_learned():
 
 
 def test_without_a_prompt_it_starts_from_the_begin_token():
-    for example in ({'text': 'rot'}, {'text': 'rot', 'text/prompt': ''}):
-        found = apply(WORDS, example)
+    for text in ('rot', ('', 'rot')):
+        found = apply(WORDS, {'text': text})
         np.testing.assert_array_equal(found['text'], [END, ROT, END, 0, 0, 0, 0])
         np.testing.assert_array_equal(found['text/causal'], [0, 1, 1, 0, 0, 0, 0])
 
 
 def test_an_absent_answer_is_all_padding():
-    found = row('de:', None)
+    found = apply(WORDS, {'text': None})
     assert not found['text'].any() and not found['text/causal'].any() and not found['text/present']
 
 
@@ -73,7 +73,7 @@ def test_nothing_is_read_behind_the_end():
 
 def test_a_language_chooses_the_text_and_the_prompt():
     found = apply(InLanguage(LANGUAGES, 'fr'), {'text': NAMES, 'base': 1})
-    assert found == {'text': 'un chien', 'text/prompt': 'fr:', 'base': 1}
+    assert found == {'text': ('fr:', 'un chien'), 'base': 1}
     assert apply(InLanguage(LANGUAGES, 'fr'), {'text': None})['text'] is None
     with pytest.raises(UserError, match="no language 'eng'; did you mean 'en'"):
         InLanguage(LANGUAGES, 'eng')
@@ -83,8 +83,8 @@ def test_a_language_chooses_the_text_and_the_prompt():
 
 def test_any_language_draws_evenly_among_those_it_may():
     transform, rng = AnyLanguage(LANGUAGES, among=('en', 'fr')), np.random.default_rng(0)
-    drawn = Counter(tuple(apply(transform, {'text': NAMES}, rng).values()) for _ in range(400))
-    assert drawn.keys() == {('a dog', 'en:'), ('un chien', 'fr:')} and abs(drawn['a dog', 'en:'] - 200) < 40
+    drawn = Counter(apply(transform, {'text': NAMES}, rng)['text'] for _ in range(400))
+    assert drawn.keys() == {('en:', 'a dog'), ('fr:', 'un chien')} and abs(drawn['en:', 'a dog'] - 200) < 40
 
 
 def test_references_are_whole_or_refused():

@@ -42,7 +42,7 @@ def test_what_is_said_twice_counts_once():
 
 
 def test_the_mean_over_references():
-    """'a cat' is one of two; of 'a grey cat', one word longer, it has the word cat (log 4) of grey, cat; no run of two."""
+    """'a cat' is one of two; of 'a grey cat', a word longer, it has cat (log 4) of grey, cat; no run of two."""
     one, other = (1 + 1) / 4, exp(-1 / 72) * (log(4) / sqrt(2 * log(4) ** 2)) / 4
     np.testing.assert_allclose(cider_d(['', '', 'a cat', ''], REFERENCES)[2], 10 * (one + other) / 2)
 
@@ -66,13 +66,15 @@ def test_chrf_by_its_definition():
     assert chrf(['x', 'a cat'], [['x'], ['a cat', 'cats']]) == pytest.approx(100)
 
 
-def columns(texts, references, evaluator=Captions()):
+def columns(texts, references):
     stored = np.stack([References(most=2)({'references': x})['references'] for x in references])
-    return evaluator.predictions({'text': np.array(texts)}, {'references': stored})
+    return Captions().predictions({'text': np.array(texts)}, {'references': stored})
 
 
 def test_metrics_of_a_split():
-    found = Captions().metrics(columns(['a dog', 'ein Hündchen', 'a fish', 'x'], [['a dog'], ['ein Hund'], ['fish', 'a fish'], None]), {})
+    found = Captions().metrics(
+        columns(['a dog', 'ein Hündchen', 'a fish', 'x'], [['a dog'], ['ein Hund'], ['fish', 'a fish'], None]), {}
+    )
     assert found['exact_match'] == pytest.approx(2 / 3)  # the last one has nothing to be compared with
     texts, references = ['a dog', 'ein Hündchen', 'a fish'], [['a dog'], ['ein Hund'], ['fish', 'a fish']]
     assert found['chrf'] == chrf(texts, references) and found['cider_d'] == cider_d(texts, references).mean()

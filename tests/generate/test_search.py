@@ -59,7 +59,7 @@ def texts(limit):
     """All that end with the end token or have as many ids as there may be."""
     words = [i for i in range(1, VOCABULARY) if i != END]
     for n in range(limit):
-        yield from (body + (END,) for body in itertools.product(words, repeat=n))
+        yield from ((*body, END) for body in itertools.product(words, repeat=n))
     yield from itertools.product(words, repeat=limit)
 
 
@@ -100,7 +100,7 @@ def test_a_few_beams_are_those_of_plain_python(width):
     for row, limit in enumerate(LIMITS):
         live, ended = [()], []
         for n in range(1, limit + 1):
-            grown = [text + (i,) for text in live for i in range(1, VOCABULARY)]
+            grown = [(*text, i) for text in live for i in range(1, VOCABULARY)]
             grown = sorted(grown, key=lambda text: -likelihood(row, text))[: 2 * width]
             ended += [text for text in grown if text[-1] == END or n == limit]
             live = [text for text in grown if text not in ended][:width]
@@ -117,7 +117,9 @@ def test_more_beams_are_seldom_worse():
 LOGS = log_softmax(np.random.default_rng(1).standard_normal((6, 9)) * 2, axis=-1)
 
 
-@pytest.mark.parametrize(('temperature', 'top_k', 'top_p'), [(0.5, 0, 1.0), (1.0, 3, 1.0), (1.0, 0, 0.7), (2.0, 5, 0.6)])
+@pytest.mark.parametrize(
+    ('temperature', 'top_k', 'top_p'), [(0.5, 0, 1.0), (1.0, 3, 1.0), (1.0, 0, 0.7), (2.0, 5, 0.6)]
+)
 def test_what_is_drawn_from(temperature, top_k, top_p):
     found = Sample(temperature=temperature, top_k=top_k, top_p=top_p).narrowed(jnp.asarray(LOGS, jnp.float32))
     for row, logs in zip(np.asarray(found), LOGS, strict=True):

@@ -53,7 +53,7 @@ def batch():
 
 def both(params, batch, *, model):
     """Logits of one pass, and of steps that are given the same words: of the first token, then [steps b v]."""
-    begun = begin(model, params['params'], batch, stream='text', output='text', room=4)
+    begun = begin(model, params['params'], batch, stream='text', output='text', length=6)
     answers = jnp.stack(
         [jnp.where(s < ANSWERS, batch['text'][jnp.arange(3), jnp.minimum(PROMPTS + s, 5)], 0) for s in range(4)]
     )

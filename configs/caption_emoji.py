@@ -1,0 +1,104 @@
+"""Captions in a requested language by a prefix-LM: the name of an emoji after its drawing and `de:`.
+
+    scripts/mmjax train configs/caption_emoji.py
+    scripts/mmjax predict runs/caption_emoji --image cat.png --text de:
+
+One stream of image tokens, the prompt, and the bytes of the name, of which each reads the drawing, the prompt and the
+bytes before it (`Early` over causal text). Every step shows each emoji with its name in one of four languages, another
+each time. Scored on names that are written greedily, and in English by beam search too.
+
+What to expect: the emoji of `test` are of kins of which none was in training, so their names are mostly made of words
+that were never seen with that drawing, if at all. A model of this size learns the training names by heart
+(`seen_en`) and gives unseen emoji the name of something that looks like them. So does the floor, the name of the
+training emoji whose pixels are nearest (`scripts/floor configs/caption_emoji.py`): the question is whether the model
+knows better than pixels what looks alike. Expected: configs/expected/caption_emoji.json; `scripts/check caption_emoji`
+trains and compares.
+
+The size of a cluster, not run here: `model.fusion.depth 48`, width 2048, 32 heads, all fourteen languages; see `large`.
+"""
+
+import dataclasses
+
+from mmjax.data import AnyLanguage, Bytes, Data, Image, InLanguage, Item, PromptAnswer, RandomShift, References, Tfds
+from mmjax.data.base import Transform
+from mmjax.data.builders.emoji import LANGUAGES
+from mmjax.decoders.tokens import TokenLogits
+from mmjax.encoders.image import ConvEncoder
+from mmjax.encoders.text import TokenEncoder
+from mmjax.evals.captions import Captions
+from mmjax.experiment import Evaluation, Experiment
+from mmjax.fusion.early import Early
+from mmjax.generate.beam import Beam
+from mmjax.generate.generate import Generate
+from mmjax.model import Model
+from mmjax.nn.attention import Attention
+from mmjax.nn.block import Block
+from mmjax.nn.norm import NoNorm
+from mmjax.nn.positions import Learned
+from mmjax.objectives.next_token import NextToken
+from mmjax.optim import AdamW, WarmupCosine
+
+FIELDS = {'image': 'image', 'text': 'names'}
+TEXT = PromptAnswer(Bytes(key='text', length=48))
+LEARNED = ('en', 'de', 'es', 'fr')
+WRITTEN = Generate(end=TEXT.end, length=TEXT.length)
+
+# The name of the nearest training emoji by pixels, on `test`: `scripts/floor configs/caption_emoji.py`.
+NEAREST = {
+    'en': {'nearest chrf': 20.85, 'nearest cider_d': 0.465, 'nearest exact_match': 0.0},
+    'de': {'nearest chrf': 23.83, 'nearest cider_d': 0.470, 'nearest exact_match': 0.0},
+    'es': {'nearest chrf': 23.85, 'nearest cider_d': 0.618, 'nearest exact_match': 0.0},
+    'fr': {'nearest chrf': 22.43, 'nearest cider_d': 0.535, 'nearest exact_match': 0.0},
+}
+
+
+def learned(languages: tuple[str, ...] = LEARNED) -> Data:
+    transforms = (
+        Image('image', size=64),
+        RandomShift('image', pixels=6),
+        AnyLanguage(LANGUAGES, among=languages),
+        TEXT,
+    )
+    return Data(Tfds('emoji', 'train+train_flags', FIELDS), transforms)
+
+
+def scored(split: str, language: str) -> Data:
+    """With the name that is to be written as reference."""
+    source = Tfds('emoji', split, {**FIELDS, 'references': 'names'})
+    named: tuple[Transform, ...] = (Item('references', LANGUAGES.index(language)), References(length=128))
+    return Data(source, (Image('image', size=64), InLanguage(LANGUAGES, language), TEXT, *named))
+
+
+def evaluations(written: Generate = WRITTEN) -> dict[str, Evaluation]:
+    beams = dataclasses.replace(written, search=Beam(width=4))
+    tests = {
+        f'test_{language}': Evaluation(scored('test', language), Captions(), references=floor, predictor=written)
+        for language, floor in NEAREST.items()
+    }
+    return {
+        'validation': Evaluation(scored('validation', 'en'), Captions(), every=500, predictor=written),
+        'seen_en': Evaluation(scored('train[:200]', 'en'), Captions(), predictor=written),
+        **tests,
+        'test_en_beam': Evaluation(scored('test', 'en'), Captions(), references=NEAREST['en'], predictor=beams),
+    }
+
+
+def experiment() -> Experiment:
+    width, block = 128, Block(attention=Attention(heads=4), dropout=0.1)
+    return Experiment(
+        name='caption_emoji',
+        model=Model(
+            encoders={
+                'image': ConvEncoder(width=width, channels=(16, 32, 64, 128), norm=NoNorm()),
+                'text': TokenEncoder(vocabulary=TEXT.size, width=width, depth=0, positions=Learned(TEXT.length)),
+            },
+            fusion=Early(depth=3, block=block, unroll=3),
+            decoders={'text': TokenLogits(vocabulary=TEXT.size)},
+        ),
+        data=learned(),
+        objectives={'caption': NextToken()},
+        evals=evaluations(),
+        optim=AdamW(schedule=WarmupCosine(peak=1e-3, warmup=100), decay=0.1),
+        steps=1500,
+        batch_size=64,
+    )
