@@ -128,7 +128,7 @@ def _add(
     model: Model, ids: Int[Array, 'r'], position: Int[Array, 'r'], count: Int[Array, 'r'], *, stream: str, output: str
 ) -> Float[Array, 'r v']:
     """One more token of `stream`; nothing is added to the others, which are in the cache."""
-    there: Bool[Array, r] = jnp.ones(ids.shape, bool)
+    there = jnp.ones(ids.shape, bool)
     marks = {'positions': position[:, None], 'causal': count[:, None]}
     own = model.encoders[stream](ids[:, None], there, train=False, **marks)
     none = jax.tree.map(lambda x: x[:, :0], own)
