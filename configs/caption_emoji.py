@@ -14,16 +14,17 @@ training emoji whose pixels are nearest (`scripts/floor configs/caption_emoji.py
 knows better than pixels what looks alike. Expected: configs/expected/caption_emoji.json; `scripts/check caption_emoji`
 trains and compares.
 
-The size of a cluster, not run here: `model.fusion.depth 48`, width 2048, 32 heads, all fourteen languages; see `large`.
+`large` is a size for a cluster, in all fourteen languages; not run here.
 """
 
 import dataclasses
+from typing import Any
 
 from mmjax.data import AnyLanguage, Bytes, Data, Image, InLanguage, Item, PromptAnswer, RandomShift, References, Tfds
 from mmjax.data.base import Transform
 from mmjax.data.builders.emoji import LANGUAGES
 from mmjax.decoders.tokens import TokenLogits
-from mmjax.encoders.image import ConvEncoder
+from mmjax.encoders.image import ConvEncoder, PatchEncoder
 from mmjax.encoders.text import TokenEncoder
 from mmjax.evals.captions import Captions
 from mmjax.experiment import Evaluation, Experiment
@@ -37,6 +38,7 @@ from mmjax.nn.norm import NoNorm
 from mmjax.nn.positions import Learned
 from mmjax.objectives.next_token import NextToken
 from mmjax.optim import AdamW, WarmupCosine
+from mmjax.sharding import MeshShape
 
 FIELDS = {'image': 'image', 'text': 'names'}
 TEXT = PromptAnswer(Bytes(key='text', length=48))
@@ -52,13 +54,10 @@ NEAREST = {
 }
 
 
-def learned(languages: tuple[str, ...] = LEARNED) -> Data:
-    transforms = (
-        Image('image', size=64),
-        RandomShift('image', pixels=6),
-        AnyLanguage(LANGUAGES, among=languages),
-        TEXT,
-    )
+def learned(languages: tuple[str, ...] = LEARNED, *, side: int = 64) -> Data:
+    """side: of a drawing, in pixels."""
+    shift = RandomShift('image', pixels=round(0.1 * side))
+    transforms = (Image('image', size=side), shift, AnyLanguage(LANGUAGES, among=languages), TEXT)
     return Data(Tfds('emoji', 'train+train_flags', FIELDS), transforms)
 
 
@@ -102,3 +101,29 @@ def experiment() -> Experiment:
         steps=1500,
         batch_size=64,
     )
+
+
+def large() -> Experiment:
+    """A prefix-LM of 2.5 billion parameters on patches of 14 pixels, as PaliGemma has them."""
+    width, block = 2048, Block(attention=Attention(heads=16))
+    model = Model(
+        encoders={
+            'image': PatchEncoder(width=width, patch=14, depth=0),
+            'text': TokenEncoder(vocabulary=TEXT.size, width=width, depth=0, positions=Learned(TEXT.length)),
+        },
+        fusion=Early(depth=48, block=block, remat='full'),
+        decoders={'text': TokenLogits(vocabulary=TEXT.size)},
+    )
+    return dataclasses.replace(experiment(), name='caption_large', model=model, **of_a_cluster(side=224))
+
+
+def of_a_cluster(*, side: int) -> dict[str, Any]:
+    """What else of an experiment is larger than on two cores. Its evaluations are left to a run of their own."""
+    return {
+        'data': learned(LANGUAGES, side=side),
+        'evals': {},
+        'precision': 'bfloat16',
+        'mesh': MeshShape(data=-1, fsdp=16),
+        'batch_size': 4096,
+        'steps': 100_000,
+    }

@@ -29,7 +29,7 @@ class Fusion(nn.Module):
     one_width: ClassVar[bool] = True  # whether tokens of all modalities meet, so that they must be equally wide
     packs: ClassVar[bool] = False  # whether examples that share a row stay apart: what pools a row cannot promise that
     # Whether a token of a causal stream depends on no later one, and one more can be added to those before it: all that
-    # crosses between tokens is attention of the kind that remembers (`nn/cache.py`). tests/fusion/test_causal.py
+    # crosses between tokens is attention of the kind that remembers (`nn/cache.py`). tests/generate/test_steps.py
     causal: ClassVar[bool] = False
 
     entry_norm: Norm = field(default_factory=LayerNorm)

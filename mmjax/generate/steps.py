@@ -78,10 +78,11 @@ def begin(model: Model, params: Any, batch: Batch, *, stream: str, output: str, 
         raise UserError(f'generate: rows of {stream} are packed; texts are written in rows of their own')
     ids = jnp.where(batch[f'{stream}/causal'] == 0, batch[stream], PAD_ID)
     batch = {**batch, stream: ids, f'{stream}/causal': jnp.zeros_like(ids)}
-    (logits, prompt, count), found = model.apply(
+    (logits, prompt, count, others), found = model.apply(
         {'params': params}, batch, method=functools.partial(_read, stream=stream, output=output), mutable=['cache']
     )
-    extend = functools.partial(_extend, model, params, stream=stream, output=output)
+    widths = {name: x.shape[-1] for name, x in others.items()}
+    extend = functools.partial(_extend, model, params, widths, stream=stream, output=output)
     place = Place(found['cache'], prompt, count)
     fresh = jax.eval_shape(lambda place, ids: extend(place, ids)[1], place, ids[:, 0])
     place = place.replace(cache=caches.with_room(place.cache, fresh, length - 1))
@@ -103,7 +104,7 @@ def begin(model: Model, params: Any, batch: Batch, *, stream: str, output: str, 
     return Begun(logits, prompt, place, Writer(step, widen, pick))
 
 
-def _read(model: Model, batch: Batch, *, stream: str, output: str) -> tuple[Array, Array, Array]:
+def _read(model: Model, batch: Batch, *, stream: str, output: str) -> tuple[Array, Array, Array, dict[str, Array]]:
     encoded = model.encode(batch)
     own = encoded[stream]
     prompt = own.mask.sum(axis=1, dtype=jnp.int32)
@@ -112,25 +113,32 @@ def _read(model: Model, batch: Batch, *, stream: str, output: str) -> tuple[Arra
     end = jax.tree.map(lambda x: jax.vmap(lambda row, at: row[at])(x, last), fused.streams[stream])
     logits = model.decoders[output](encoded, fused.replace(streams={**fused.streams, stream: end}), train=False)
     count = jnp.take_along_axis(jnp.cumsum(own.causal, axis=1), last, axis=1)
-    return logits[:, 0], prompt, count[:, 0] + 1
+    others = {name: x.values[:0] for name, x in encoded.items() if name != stream}
+    return logits[:, 0], prompt, count[:, 0] + 1, others
 
 
 def _extend(
-    model: Model, params: Any, place: Place, ids: Int[Array, 'r'], *, stream: str, output: str
+    model: Model,
+    params: Any,
+    widths: Mapping[str, int],
+    place: Place,
+    ids: Int[Array, 'r'],
+    *,
+    stream: str,
+    output: str,
 ) -> tuple[Float[Array, 'r v'], Any]:
-    method = functools.partial(_add, stream=stream, output=output)
-    variables = {'params': params, 'cache': place.cache}
-    logits, added = model.apply(variables, ids, place.position, place.count, method=method, mutable=['fresh'])
+    """One more token of `stream`; nothing is added to the others, which are in the cache and of these widths."""
+
+    def add(model: Model) -> Float[Array, 'r v']:
+        marks = {'positions': place.position[:, None], 'causal': place.count[:, None]}
+        own = model.encoders[stream](ids[:, None], jnp.ones(ids.shape, bool), train=False, **marks)
+        nothing = jnp.zeros((*ids.shape, 0), bool)
+        mods = {
+            name: Tokens.of(jnp.zeros((*nothing.shape, width), own.values.dtype), nothing)
+            for name, width in widths.items()
+        }
+        mods = {name: own if name == stream else mods[name] for name in model.encoders}
+        return model.decoders[output](mods, model.fusion(mods, train=False), train=False)[:, 0]
+
+    logits, added = model.apply({'params': params, 'cache': place.cache}, method=add, mutable=['fresh'])
     return logits, added['fresh']
-
-
-def _add(
-    model: Model, ids: Int[Array, 'r'], position: Int[Array, 'r'], count: Int[Array, 'r'], *, stream: str, output: str
-) -> Float[Array, 'r v']:
-    """One more token of `stream`; nothing is added to the others, which are in the cache."""
-    there = jnp.ones(ids.shape, bool)
-    marks = {'positions': position[:, None], 'causal': count[:, None]}
-    own = model.encoders[stream](ids[:, None], there, train=False, **marks)
-    none = jax.tree.map(lambda x: x[:, :0], own)
-    mods: Mapping[str, Tokens] = {name: own if name == stream else none for name in model.encoders}
-    return model.decoders[output](mods, model.fusion(mods, train=False), train=False)[:, 0]

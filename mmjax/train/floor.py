@@ -50,7 +50,7 @@ def floors(experiment: Experiment, *, names: Sequence[str] = ()) -> dict[str, fl
 
 def nearest_captions(experiment: Experiment, evaluation: Evaluation) -> Columns:
     """The columns that `Captions` keeps, of the references of the nearest training examples."""
-    scored, source = evaluation.data, experiment.data.source
+    scored, source = evaluation.data, next(iter(experiment.data.parts.values())).source
     if isinstance(source, Tfds) and isinstance(scored.source, Tfds):  # with the references, which training may not read
         source = dataclasses.replace(scored.source, name=source.name, split=source.split)
     inputs = [name for name in experiment.model.inputs if name not in evaluation.predictor.texts.values()]

@@ -30,7 +30,8 @@ def read_texts(outputs: Mapping[str, np.ndarray], predictor: Predictor, data: Fe
 
 def check_texts(experiment: Experiment) -> None:
     """Raises UserError where a vocabulary is smaller than that of the data, or what is written could not be read."""
-    datas = {'data': experiment.data} | {f'evals.{name}.data': e.data for name, e in experiment.evals.items()}
+    datas = {f'data {name}'.strip(): part for name, part in experiment.data.parts.items()}
+    datas |= {f'evals.{name}.data': evaluation.data for name, evaluation in experiment.evals.items()}
     for (where, data), (part, modality, vocabulary) in itertools.product(datas.items(), _vocabularies(experiment)):
         size = getattr(find_tokenizer(data, modality), 'size', 0)
         if size > vocabulary:

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import json
+import math
 import pkgutil
 from pathlib import Path
 
@@ -58,7 +59,19 @@ def test_every_preset_survives_json(name):
 @pytest.mark.parametrize('design', IDEAS)
 def test_every_preset_has_shapes_with_every_design(name, design):
     """The whole state and the outputs, without data and without computing."""
-    experiment = config.override(PRESETS[name], [f'model.fusion={design}'])
+    assert_shapes(config.override(PRESETS[name], [f'model.fusion={design}']))
+
+
+@pytest.mark.parametrize('name', [path.name for path in sorted((ROOT / 'configs').glob('*.py')) if 'def large()' in path.read_text()])
+def test_the_size_for_a_cluster_has_shapes(name):
+    large = config.load_file(str(ROOT / 'configs' / name), kind=Experiment, function='large')
+    large.check()
+    parameters = assert_shapes(large)
+    assert parameters > 2e9 and large.precision == 'bfloat16'
+
+
+def assert_shapes(experiment: Experiment) -> int:
+    """Those of state and outputs are what the decoders say. Returns the number of parameters."""
     absent = {key: None for key in experiment.model.encoders} | {'answer': np.int32(0), 'weight': np.float32(1)}
     row = prepare(absent, experiment.data.transforms)
     batch = {key: jax.ShapeDtypeStruct((8, *np.shape(x)), np.asarray(x).dtype) for key, x in row.items()}
@@ -67,6 +80,7 @@ def test_every_preset_has_shapes_with_every_design(name, design):
     assert {key: (x.shape[0], x.shape[-1]) for key, x in outputs.items()} == {
         key: (8, numbers(decoder)) for key, decoder in experiment.model.decoders.items()
     }
+    return sum(math.prod(x.shape) for x in jax.tree.leaves(state.params))
 
 
 def numbers(decoder) -> int:

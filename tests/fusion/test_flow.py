@@ -7,6 +7,7 @@ import pytest
 
 from mmjax.fusion.bottleneck import Bottleneck
 from mmjax.fusion.coattention import Coattention
+from mmjax.fusion.cross import CrossAttention
 from mmjax.fusion.early import Early
 from mmjax.fusion.experts import Experts, Multiway
 from mmjax.fusion.gated import GatedCrossAttention
@@ -60,7 +61,7 @@ def test_flow_starts_at_the_layer_that_it_says(case, design):
 
 @pytest.mark.parametrize(
     'design',
-    [Bottleneck, Coattention, Early, Experts, GatedCrossAttention, Mid, Multiway],
+    [Bottleneck, Coattention, CrossAttention, Early, Experts, GatedCrossAttention, Mid, Multiway],
     ids=lambda cls: cls.__name__,
 )
 def test_a_token_reads_what_has_started_in_any_stream(case, design):
