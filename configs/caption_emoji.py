@@ -97,8 +97,8 @@ def experiment() -> Experiment:
         data=learned(),
         objectives={'caption': NextToken()},
         evals=evaluations(),
-        optim=AdamW(schedule=WarmupCosine(peak=1e-3, warmup=100), decay=0.1),
-        steps=1500,
+        optim=AdamW(schedule=WarmupCosine(peak=2e-3, warmup=200), decay=0.1),
+        steps=2000,
         batch_size=64,
     )
 
