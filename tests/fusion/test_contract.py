@@ -14,6 +14,7 @@ import pytest
 from mmjax.fusion.bilinear import FactorizedBilinear, Mutan
 from mmjax.fusion.bottleneck import Bottleneck
 from mmjax.fusion.concat import Concat
+from mmjax.fusion.cross import CrossAttention
 from mmjax.fusion.film import Film
 from mmjax.fusion.gated import GatedCrossAttention
 from mmjax.fusion.graph import Graph
@@ -49,6 +50,7 @@ pytestmark = pytest.mark.usefixtures('quick_compile')
 # Designs with parameters for a fixed number of modalities: one can be absent, but not left out.
 FIXED_MODALITIES = {
     Concat,
+    CrossAttention,
     FactorizedBilinear,
     GatedCrossAttention,
     GatedUnit,
