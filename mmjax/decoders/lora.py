@@ -20,6 +20,8 @@ class LoraDecoder(Lora, Decoder, kw_only=True):
         self.streams = self.module.streams
         if hasattr(self.module, 'classes'):  # what no classifier has its wrapper has not either
             self.classes = self.module.classes  # pyright: ignore[reportAttributeAccessIssue]
+        if hasattr(self.module, 'vocabulary'):
+            self.vocabulary = self.module.vocabulary  # pyright: ignore[reportAttributeAccessIssue]
         super().__post_init__()
 
     @property

@@ -1,18 +1,16 @@
 """Cross-attention in one direction: a stream that is written reads the others, which stay as they are."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import field
 from typing import ClassVar
 
 import flax.linen as nn
 
-from mmjax.errors import UserError
-from mmjax.fusion.base import Flow, Fusion, join
-from mmjax.nn.block import Block, PostNormBlock, repeat, residual
+from mmjax.fusion.base import Flow, Layered, join
+from mmjax.nn.block import Block, residual
 from mmjax.types import Fused, Tokens
 
 
-class CrossAttention(Fusion):
+class CrossAttention(Layered):
     """The decoder of Vaswani et al. 2017 (section 3.1), norms first. In each layer the stream `reader` does, in this
     order:
 
@@ -22,21 +20,17 @@ class CrossAttention(Fusion):
     ones are those of a causal text encoder, its poolers `Queried` around the image encoder and a pool in the decoder.
     """
 
+    packs: ClassVar[bool] = True
     causal: ClassVar[bool] = True
 
     reader: str = 'text'
-    depth: int = 4
-    block: Block = field(default_factory=Block)
-    remat: str = 'none'
-    unroll: int = 1
 
     @nn.compact
     def __call__(self, mods: Mapping[str, Tokens], *, train: bool) -> Fused:
-        if isinstance(self.block, PostNormBlock):
-            raise UserError('fusion.block: these layers are pre-norm; take a block of that kind, or another design')
+        self.check_pre_norm()
         mods = self.enter(mods)
         layer = _Crossing(self.block, self.reader_of(mods, self.reader), name='layers')
-        return Fused(repeat(layer, mods, depth=self.depth, train=train, remat=self.remat, unroll=self.unroll))
+        return Fused(self.repeated(layer, mods, train=train))
 
     def flow(self, modalities: Sequence[str]) -> Flow:
         return {(self.reader, other): 0 for other in modalities if other != self.reader} if self.depth else {}

@@ -23,6 +23,10 @@ class LoraFusion(Lora, Fusion, kw_only=True):
     def packs(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.module.packs
 
+    @property
+    def causal(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.module.causal
+
     def __call__(self, mods: Mapping[str, Tokens], *, train: bool) -> Fused:
         return self.adapted(mods, train=train)
 

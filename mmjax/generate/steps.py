@@ -33,7 +33,7 @@ def check_writes(model: Model, *, stream: str, asker: str) -> None:
             'token_encoder'
         )
     if not model.fusion.causal:
-        names = [swaps.snake_case(cls.__name__) for cls in swaps.concrete(Fusion) if cls.causal]
+        names = [swaps.snake_case(cls.__name__) for cls in swaps.concrete(Fusion) if cls.causal is True]
         raise UserError(
             f'{asker}: model.fusion is {type(model.fusion).__name__}, in which a token depends on those after it, so '
             f'that no text can be learned or written a token at a time; those that can: {", ".join(names)}'

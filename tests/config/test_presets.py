@@ -62,7 +62,9 @@ def test_every_preset_has_shapes_with_every_design(name, design):
     assert_shapes(config.override(PRESETS[name], [f'model.fusion={design}']))
 
 
-@pytest.mark.parametrize('name', [path.name for path in sorted((ROOT / 'configs').glob('*.py')) if 'def large()' in path.read_text()])
+@pytest.mark.parametrize(
+    'name', [path.name for path in sorted((ROOT / 'configs').glob('*.py')) if 'def large()' in path.read_text()]
+)
 def test_the_size_for_a_cluster_has_shapes(name):
     large = config.load_file(str(ROOT / 'configs' / name), kind=Experiment, function='large')
     large.check()

@@ -23,7 +23,7 @@ from mmjax.nn.positions import Learned, NoPositions, SinCos
 from tests.fusion.designs import build, designs
 
 BLOCK = Block(attention=Attention(heads=2, bias=False), mlp=Mlp(activation='relu', bias=False), norm=RMSNorm())  # lean
-CAUSAL = [design for design in designs() if design.causal and design is not Isolated]
+CAUSAL = [design for design in designs() if design.causal is True and design is not Isolated]
 PROMPTS, ANSWERS = np.array([2, 1, 3]), np.array([3, 4, 2])  # words of each row
 
 
