@@ -14,7 +14,7 @@ from mmjax.experiment import Evaluation, Experiment
 from mmjax.generate.base import Predictor
 from mmjax.sharding import place_batch
 from mmjax.train.pairs import PairScorer
-from mmjax.train.step import cast
+from mmjax.train.passes import cast
 from mmjax.train.texts import read_texts
 from mmjax.types import Batch, Outputs
 from mmjax.views.base import CLEAN, View

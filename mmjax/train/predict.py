@@ -15,8 +15,8 @@ from mmjax.generate.base import FORWARD, Predictor
 from mmjax.sharding import MeshShape
 from mmjax.train.directory import load_experiment
 from mmjax.train.files import read_json
+from mmjax.train.passes import cast
 from mmjax.train.run import restore
-from mmjax.train.step import cast
 from mmjax.train.texts import find_tokenizer, read_texts
 
 
