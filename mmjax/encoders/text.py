@@ -97,6 +97,8 @@ class PairEncoder(TokenEncoder):
     separator: its id; by default that of the English BERT's [SEP].
     """
 
+    marks: ClassVar[tuple[str, ...]] = ('segments', 'positions')  # one token alone does not tell which text it is of
+
     separator: int = 102
 
     def _typed(

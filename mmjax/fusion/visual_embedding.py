@@ -1,5 +1,7 @@
 """Early fusion in which every token enters with what the whole image looks like."""
 
+from typing import ClassVar
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -20,6 +22,8 @@ class VisualEmbedding(Early):
     Raises:
         UserError: where the model has no such modality.
     """
+
+    causal: ClassVar[bool] = False  # the mean of the image is no attention, so that a single token could not be added
 
     seen: str = 'image'
 
