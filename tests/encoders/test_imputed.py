@@ -123,6 +123,6 @@ def test_it_wraps_an_encoder_in_a_config():
     swapped = config.override(experiment, ['model.encoders.image.encoder=conv_encoder'])
     assert type(swapped.model.encoders['image'].encoder).__name__ == 'ConvEncoder'
     assert swapped.model.encoders['image'].encoder.width == 16
-    typed = ['model.encoders.image=imputed', 'model.encoders.image.encoder=patch_encoder']
-    wrapped = config.override(toy.experiment(), [*typed, '--model.encoders.image.encoder.patch', '4'])
-    assert wrapped.model.encoders['image'] == Imputed(PatchEncoder(patch=4))
+    plain = toy.experiment()
+    wrapped = config.override(plain, ['model.encoders.image=imputed', '--model.encoders.image.encoder.patch', '2'])
+    assert wrapped.model.encoders['image'] == Imputed(plain.model.encoders['image'].clone(patch=2))
