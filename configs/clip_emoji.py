@@ -9,6 +9,7 @@ variant was in training, flags apart: recall@k both ways, in English, in three o
 in two that were not, Portuguese and Korean. To be read against chance, and against `nearest_seen@10`, which needs no
 training: the seen emoji whose picture is nearest by its pixels, and then the name nearest to that one's name by its
 character n-grams (`tests/data/builders/test_emoji.py` measures it, from image to name).
+This small model is above chance and not above `nearest_seen@10`: in one seed, on fourteen languages, 26.6 % and 30.2 %.
 Expected: configs/expected/clip_emoji.json; `scripts/check clip_emoji` trains and compares.
 """
 

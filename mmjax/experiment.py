@@ -171,6 +171,8 @@ class Experiment:
                 )
             if isinstance(evaluation.evaluator, PairEvaluator) and evaluation.view != CLEAN:
                 raise UserError(f'evals.{name}.view: pairs are made of the examples as they are; leave the view out')
+            if isinstance(evaluation.evaluator, PairEvaluator) and evaluation.predictor != FORWARD:
+                raise UserError(f'evals.{name}.predictor: pairs are scored by one pass each; leave the predictor out')
             if isinstance(evaluation.evaluator, PairEvaluator):
                 for modality in evaluation.evaluator.modalities:
                     if modality not in self.model.encoders:

@@ -70,13 +70,17 @@ class Model(nn.Module):
                     f"examples apart that share a sequence; name '{name}' in packed.{one}, not packed.{other}, or "
                     'choose another encoder'
                 )
-        parts = {'fusion': self.fusion, **{f'decoders.{name}': part for name, part in self.decoders.items()}}
+        parts = {
+            **{f'encoders.{name}': part for name, part in self.encoders.items()},
+            'fusion': self.fusion,
+            **{f'decoders.{name}': part for name, part in self.decoders.items()},
+        }
         for name, part in parts.items() if packed else ():
             if not part.packs:
                 raise UserError(
-                    f"model.{name}: {type(part).__name__} would mix the examples of a row ('{packed[0]}/segments' "
-                    'says that it has several); choose one that keeps them apart, such as Early and TokenLogits, or '
-                    'data that are not packed'
+                    f'model.{name}: {type(part).__name__} would not keep apart the examples of a row '
+                    f"('{packed[0]}/segments' says that it has several); choose one that does, such as Early and "
+                    'TokenLogits, or data that are not packed'
                 )
 
     @staticmethod

@@ -105,7 +105,7 @@ class PromptAnswer(Transform):
     def __call__(self, example: Example, rng: np.random.Generator | None = None) -> Example:
         key = self.key
         given = example[key]
-        prompt, answer = ('', given) if given is None or isinstance(given, str) else given
+        prompt, answer = ('', given) if given is None or isinstance(given, str) else self._pair(given)
         prompt = self._ids(prompt)
         ids, causal = np.full((2, self.length), PAD_ID, np.int32)
         if answer is not None:
@@ -127,6 +127,14 @@ class PromptAnswer(Transform):
         read = list(map(int, ids))
         read = read[1:] if read[:1] == [self.end] else read
         return self._tokenizer.decode(read[: read.index(self.end)] if self.end in read else read)
+
+    def _pair(self, given: Any) -> tuple[str, str | None]:
+        if not isinstance(given, tuple) or len(given) != 2 or not isinstance(given[0], str):
+            raise UserError(
+                f"PromptAnswer: '{self.key}' is a {type(given).__name__} of {len(given)}; it takes a text, or a pair "
+                'of prompt and answer; choose one of several by InLanguage or Item, in an evaluation too'
+            )
+        return given
 
     @property
     def _tokenizer(self) -> Any:
@@ -170,7 +178,7 @@ class References(Transform):
 
 def _in(example: Example, key: str, languages: Sequence[str], language: str) -> Example:
     texts = example[key]
-    if texts is None:
+    if texts is None or isinstance(texts, tuple):  # a pair of prompt and answer that a user typed
         return example
     if isinstance(texts, str) or len(texts) != len(languages):
         there = 'one text' if isinstance(texts, str) else f'{len(texts)} texts'

@@ -18,6 +18,7 @@ class Encoder(nn.Module):
 
     needs_input: ClassVar[bool] = True
     marks: ClassVar[tuple[str, ...]] = ()
+    packs: ClassVar[bool] = True  # whether its tokens are of one example each where a row has several
 
     def __call__(self, x: Any, present: Bool[Array, 'b'], *, train: bool) -> Tokens:
         """x: the modality's array of the batch; None where `needs_input` is False.

@@ -1,5 +1,7 @@
 """A token that stands for a modality which is not there."""
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax.numpy as jnp
 from einops import rearrange
@@ -19,6 +21,8 @@ class Imputed(Encoder):
     What reads the tokens then takes the modality for present: one that is missing votes too. The vector learns from
     rows that lack the modality alone, and stays as drawn where training has none (see `mmjax.data.DropModality`).
     """
+
+    packs: ClassVar[bool] = False  # what is absent has no place in a packed row where it could be imputed
 
     encoder: Encoder
 

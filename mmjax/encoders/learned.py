@@ -16,6 +16,7 @@ class LearnedTokens(Encoder):
     """`length` learned vectors, N(0, 0.02^2), the same for each example. One of them: BERT's class token."""
 
     needs_input: ClassVar[bool] = False
+    packs: ClassVar[bool] = False  # they would be of no example
 
     width: int = 128
     length: int = 1

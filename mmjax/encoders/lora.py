@@ -22,5 +22,9 @@ class LoraEncoder(Lora, Encoder, kw_only=True):
     def marks(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.module.marks
 
+    @property
+    def packs(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.module.packs
+
     def __call__(self, x: Any, present: Bool[Array, 'b'], *, train: bool, **marks: Any) -> Tokens:
         return self.adapted(x, present, train=train, **marks)

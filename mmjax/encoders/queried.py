@@ -18,7 +18,8 @@ class Queried(Encoder):
     """What `queries` learned queries read from the tokens of an encoder by one layer of attention, after a norm.
 
     CoCa's attentional pooler (Yu et al. 2022, section 3.2, with 256 queries for captions). Where nothing is there to be
-    read there are no tokens. Items of a packed row are read apart, each by queries of its own.
+    read there are no tokens. Items of a packed row are read apart, each by queries of its own. What a batch says of
+    single tokens (`Encoder.marks`) is not given to the encoder: choose one that does not need it.
     """
 
     marks: ClassVar[tuple[str, ...]] = ()

@@ -16,7 +16,7 @@ class Accuracy(Evaluator):
     """Share of examples whose largest logit is the target's, and the mean cross-entropy in nats.
 
     output: name of the logits [b c]; target: field of the class ids [b]; by: a field of class ids by which the accuracy
-    is also given apart ('' for none), as `accuracy/NAME`.
+    is also given apart ('' for none), as `accuracy/NAME`. Examples without the target (`TARGET/present`) are left out.
     """
 
     output: str = 'answer'
@@ -34,6 +34,8 @@ class Accuracy(Evaluator):
             'target': target,
             'loss': -np.take_along_axis(logs, target[:, None], axis=-1)[:, 0].astype(np.float32),
         }
+        present = f'{self.target}/present'
+        columns |= {'present': batch[present]} if present in batch else {}
         return columns | ({'by': batch[self.by]} if self.by else {})
 
     def log_probabilities(self, outputs: Mapping[str, np.ndarray]) -> Float[np.ndarray, 'b c']:
@@ -42,6 +44,8 @@ class Accuracy(Evaluator):
         return log_softmax(outputs[self.output].astype(np.float64), axis=-1)
 
     def metrics(self, columns: Columns, labels: Mapping[str, tuple[str, ...]]) -> dict[str, float]:
+        if 'present' in columns:
+            columns = {name: column[columns['present']] for name, column in columns.items()}
         correct = columns['predicted'] == columns['target']
         scores = {'accuracy': float(correct.mean()), 'loss': float(columns['loss'].astype(np.float64).mean())}
         for group in np.unique(columns['by']) if self.by else ():

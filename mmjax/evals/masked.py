@@ -40,7 +40,9 @@ class MaskedAccuracy(Evaluator):
     def metrics(self, columns: Columns, labels: Mapping[str, tuple[str, ...]]) -> dict[str, float]:
         predicted, target, loss = (columns[name][columns['masked']] for name in ('predicted', 'target', 'loss'))
         if not len(target):
-            return dict.fromkeys(('accuracy', 'loss', 'accuracy_of_commonest'), 0.0)
+            return dict.fromkeys(
+                ('accuracy', 'loss', 'accuracy_of_commonest'), float('nan')
+            )  # of nothing there is no score
         return {
             'accuracy': float((predicted == target).mean()),
             'loss': float(loss.astype(np.float64).mean()),

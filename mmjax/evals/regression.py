@@ -41,7 +41,9 @@ class RegressionError(Evaluator):
     def metrics(self, columns: Columns, labels: Mapping[str, tuple[str, ...]]) -> dict[str, float]:
         guess, target = (columns[name][columns['present']].astype(np.float64) for name in ('predicted', 'target'))
         if not len(guess):
-            return dict.fromkeys(('mae', 'rmse', 'r2', 'mae_of_mean', 'rmse_of_mean'), 0.0)
+            return dict.fromkeys(
+                ('mae', 'rmse', 'r2', 'mae_of_mean', 'rmse_of_mean'), float('nan')
+            )  # of nothing there is no score
         off, spread = guess - target, target - target.mean(axis=0)
         squares, variance = (off**2).mean(axis=0), (spread**2).mean(axis=0)
         explained = np.where(variance > 0, 1 - squares / np.where(variance > 0, variance, 1), 0)

@@ -33,3 +33,8 @@ class Objective:
         The batch's own `weight`, unless the objective says else: one that averages over tokens gives their number.
         """
         return batch['weight']
+
+
+def with_target(batch: Batch, target: str) -> Float[Array, 'b']:
+    """The batch's `weight`, and 0 for a row that lacks the target (`TARGET/present` is False)."""
+    return batch['weight'] * batch.get(f'{target}/present', 1)

@@ -7,7 +7,7 @@ import optax
 from jaxtyping import Array, Float
 
 from mmjax.errors import UserError, nearest
-from mmjax.objectives.base import Objective
+from mmjax.objectives.base import Objective, with_target
 from mmjax.types import Batch, Outputs
 
 
@@ -41,4 +41,4 @@ class CrossEntropy(Objective):
         return loss
 
     def weights(self, batch: Batch) -> Float[Array, 'b']:
-        return batch['weight'] * batch.get(f'{self.target}/present', 1)
+        return with_target(batch, self.target)

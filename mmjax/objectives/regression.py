@@ -9,7 +9,7 @@ from einops import rearrange
 from jaxtyping import Array, Float
 
 from mmjax.errors import UserError, nearest
-from mmjax.objectives.base import Objective
+from mmjax.objectives.base import Objective, with_target
 from mmjax.types import Batch, Outputs
 
 
@@ -46,7 +46,7 @@ class Regression(Objective):
         return self.of_numbers(guess, target).mean(axis=-1)
 
     def weights(self, batch: Batch) -> Float[Array, 'b']:
-        return batch['weight'] * batch.get(f'{self.target}/present', 1)
+        return with_target(batch, self.target)
 
     def of_numbers(self, guess: Float[Array, 'b k'], target: Float[Array, 'b k']) -> Float[Array, 'b k']:
         raise NotImplementedError

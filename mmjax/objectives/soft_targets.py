@@ -7,7 +7,7 @@ import optax
 from jaxtyping import Array, Float
 
 from mmjax.errors import UserError, nearest
-from mmjax.objectives.base import Objective
+from mmjax.objectives.base import Objective, with_target
 from mmjax.types import Batch, Outputs
 
 
@@ -17,7 +17,8 @@ class SoftTargets(Objective):
 
     The loss of Teney et al. 2018 ("Tips and tricks for visual question answering"), whose classes are answers and whose
     targets are the shares of VQA's accuracy. output: name of the logits. target: of the fields `TARGET/candidates`
-    int [b k], class ids with -1 for none, and `TARGET/scores` [b k], from 0 to 1; other classes are wrong.
+    int [b k], class ids with -1 for none, and `TARGET/scores` [b k], from 0 to 1; other classes are wrong. An example
+    without the target (`TARGET/present`) counts nothing.
 
     Raises:
         UserError: where the model has no such output or the batch no such field.
@@ -40,3 +41,6 @@ class SoftTargets(Objective):
         place = jnp.where(ids < 0, c, ids)  # beyond the last class, so that it is dropped; -1 would be the last one
         wanted = jnp.zeros_like(logits).at[jnp.arange(b)[:, None], place].max(batch[scores], mode='drop')
         return optax.sigmoid_binary_cross_entropy(logits, wanted).sum(axis=-1)
+
+    def weights(self, batch: Batch) -> Float[Array, 'b']:
+        return with_target(batch, self.target)

@@ -1,6 +1,7 @@
 """`mmjax train`: a config file, what was changed in it, and the directory that follows from both."""
 
 import dataclasses
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +17,7 @@ FLAGS = ('--workdir', '--json')
 def train_command(file: str, changes: Sequence[str], *, workdir: str | None = None) -> dict[str, float]:
     """Trains what a config file returns, one experiment or its stages, with changes as on the command line.
 
-    workdir: default runs/CONFIG, with the hashes of what was changed.
+    workdir: default runs/CONFIG, with a hash of it where anything was changed.
     """
     written = load_stages(file, kind=Experiment)
     prog = f'mmjax train {file}'
@@ -29,9 +30,12 @@ def train_command(file: str, changes: Sequence[str], *, workdir: str | None = No
 
 
 def _directory(file: str, written: Sequence[Experiment], changed: Sequence[Experiment]) -> str:
-    suffix = ''
+    digests = []
     for before, now in zip(written, changed, strict=True):
         same = {name: getattr(before, name) for name in MAY_CHANGE}  # with these changed it is the same run
-        digest = config_hash(dataclasses.replace(now, **same))
-        suffix += f'-{digest[:8]}' if digest != config_hash(before) else ''
+        digests.append(config_hash(dataclasses.replace(now, **same)))
+    suffix = ''
+    if digests != [config_hash(before) for before in written]:
+        joined = digests[0] if len(digests) == 1 else hashlib.sha256(''.join(digests).encode()).hexdigest()
+        suffix = f'-{joined[:8]}'
     return str(Path('runs', Path(file).stem + suffix))

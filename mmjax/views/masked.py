@@ -17,9 +17,9 @@ class MaskedText(View):
     """Some tokens of a text are not told (Devlin et al. 2019, section 3.1).
 
     vocabulary: how many ids the tokenizer has. share: of the tokens of each row that are chosen, rounded, and at least
-    one of a row that has any. Of the chosen, as drawn: 80 % become `UNTOLD_ID`, 10 % an id drawn from the vocabulary,
-    10 % stay. Padding is never chosen, nor is a word that the tokenizer did not know. Adds `m/target`, the ids as they
-    were, and `m/masked` [b n], which were chosen.
+    one of a row that has any; of a packed row, whatever examples it has. Of the chosen, as drawn: 80 % become
+    `UNTOLD_ID`, 10 % an id drawn from the vocabulary, 10 % stay. Padding is never chosen, nor is a word that the
+    tokenizer did not know. Adds `m/target`, the ids as they were, and `m/masked` [b n], which were chosen.
     """
 
     vocabulary: int
@@ -97,4 +97,5 @@ def _present(batch: Batch, modality: str, shape: tuple[int, ...]) -> Bool[Array,
 
 def _check_share(view: MaskedText | MaskedImage) -> None:
     if not 0 < view.share <= 1:
-        raise UserError(f'{view.modality}: a share of {view.share} cannot be masked; give one above 0 and up to 1')
+        what = type(view).__name__
+        raise UserError(f"{what} of '{view.modality}': share {view.share} cannot be masked; give one above 0, up to 1")

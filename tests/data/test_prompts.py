@@ -75,6 +75,10 @@ def test_a_language_chooses_the_text_and_the_prompt():
     found = apply(InLanguage(LANGUAGES, 'fr'), {'text': NAMES, 'base': 1})
     assert found == {'text': ('fr:', 'un chien'), 'base': 1}
     assert apply(InLanguage(LANGUAGES, 'fr'), {'text': None})['text'] is None
+    typed = {'text': ('de:', '')}  # by a user, who has chosen already
+    assert apply(InLanguage(LANGUAGES, 'fr'), typed) == typed
+    with pytest.raises(UserError, match="'text' is a list of 2; it takes a text, or a pair"):
+        WORDS({'text': NAMES[:2]})
     with pytest.raises(UserError, match="no language 'eng'; did you mean 'en'"):
         InLanguage(LANGUAGES, 'eng')
     with pytest.raises(UserError, match='holds 2 texts, not one for each of the 3 languages'):

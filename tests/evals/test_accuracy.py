@@ -31,6 +31,11 @@ def test_metrics_apart_by_a_field():
     assert set(evaluator.metrics(columns, {})) == {'accuracy', 'loss', 'accuracy/kind=0', 'accuracy/kind=1'}
 
 
+def test_examples_without_the_target_are_left_out():
+    columns = Accuracy().predictions(OUTPUTS, DATA | {'answer/present': np.array([True, True, False, True])})
+    assert Accuracy().metrics(columns, {})['accuracy'] == 1
+
+
 @pytest.mark.parametrize(
     ('evaluator', 'message'),
     [

@@ -53,6 +53,7 @@ def test_the_designs_that_pack_are_those_without_pooling():
         'Late',
         'Mid',
         'Coattention',
+        'CrossAttention',
         'GatedCrossAttention',
         'Experts',
         'Multiway',

@@ -45,6 +45,12 @@ def test_the_gradient_is_probability_less_score():
     np.testing.assert_allclose(found, 1 / (1 + np.exp(-LOGITS)) - wanted, atol=1e-5)
 
 
+def test_rows_without_the_target_count_nothing():
+    told = BATCH | {'answer/present': jnp.array([True, False, True, True])}
+    np.testing.assert_array_equal(SoftTargets().weights(told), [1, 0, 1, 1])
+    np.testing.assert_array_equal(SoftTargets().weights(BATCH), BATCH['weight'])
+
+
 def test_what_is_missing_is_told():
     outputs = {'answer': jnp.asarray(LOGITS, jnp.float32)}
     with pytest.raises(UserError, match="no output of the model 'anwser'; did you mean 'answer'"):

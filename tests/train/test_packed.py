@@ -14,6 +14,7 @@ from mmjax.data import Bytes, Data, Example, Image, Packed, Reader, Source, trai
 from mmjax.data.base import Transform
 from mmjax.decoders.tokens import TokenLogits
 from mmjax.encoders.image import PatchEncoder
+from mmjax.encoders.learned import LearnedTokens
 from mmjax.encoders.text import RecurrentEncoder, TokenEncoder
 from mmjax.errors import UserError
 from mmjax.evals.accuracy import Accuracy
@@ -132,8 +133,15 @@ def changed(**parts):
 @pytest.mark.parametrize(
     ('make', 'message'),
     [
-        (lambda: {'model': changed(fusion=Concat())}, 'model.fusion: Concat would mix the examples of a row'),
-        (lambda: {'model': changed(decoders=toy.model().decoders)}, 'model.decoders.answer: LogitSum would mix'),
+        (
+            lambda: {'model': changed(fusion=Concat())},
+            'model.fusion: Concat would not keep apart the examples of a row',
+        ),
+        (lambda: {'model': changed(decoders=toy.model().decoders)}, 'model.decoders.answer: LogitSum would not'),
+        (
+            lambda: {'model': changed(encoders={**experiment(PACKED).model.encoders, 'cls': LearnedTokens(width=16)})},
+            'model.encoders.cls: LearnedTokens would not keep apart',
+        ),
         (
             lambda: {
                 'model': changed(encoders={'text': RecurrentEncoder(258, width=16), 'image': PatchEncoder(width=16)})

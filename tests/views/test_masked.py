@@ -85,7 +85,7 @@ def test_draws_are_those_of_the_whole_batch_on_any_mesh():
 
 
 def test_what_cannot_be_masked_is_told():
-    with pytest.raises(UserError, match=r'share of 0\.0'):
+    with pytest.raises(UserError, match=r"MaskedText of 'text': share 0\.0"):
         MaskedText(VOCABULARY, share=0.0)
     with pytest.raises(UserError, match='2 ids leave no word'):
         MaskedText(2)
