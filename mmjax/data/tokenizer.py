@@ -8,7 +8,7 @@ import dataclasses
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, SupportsInt
@@ -85,16 +85,19 @@ class Bytes(Transform):
         return bytes(i - FIRST for i in map(int, ids) if i >= FIRST).decode('utf-8', 'ignore')
 
 
+def tokenizers_of(transforms: Sequence[Transform]) -> Iterator[Any]:
+    """Those among the transforms, and those that one of them works by."""
+    found = (getattr(transform, 'tokenizer', transform) for transform in transforms)
+    return (tokenizer for tokenizer in found if hasattr(tokenizer, 'decode'))
+
+
 def check_vocabularies(transforms: Mapping[str, Sequence[Transform]]) -> None:
     """Raises UserError where the tokenizers of a modality differ, in more than the length, between two places of a
     config, by whose names the transforms are given: an id would mean another token.
     """
     met: dict[str, tuple[str, Any]] = {}
     for place, several in transforms.items():
-        for transform in several:
-            tokenizer: Any = getattr(transform, 'tokenizer', transform)  # its own, or the one that it works by
-            if not hasattr(tokenizer, 'decode'):
-                continue
+        for tokenizer in tokenizers_of(several):
             first, expected = met.setdefault(tokenizer.key, (place, tokenizer))
             if _any_length(tokenizer) != _any_length(expected):
                 kinds = [f'{type(one).__name__} of {one.size} ids' for one in (expected, tokenizer)]

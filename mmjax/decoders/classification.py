@@ -7,7 +7,6 @@ from typing import ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from einops import repeat
 from jaxtyping import Array, Float
 
 from mmjax.decoders.base import Decoder
@@ -15,7 +14,7 @@ from mmjax.nn.attention import Attention
 from mmjax.nn.dense import Dense
 from mmjax.nn.norm import LayerNorm, Norm
 from mmjax.nn.parameter import parameter
-from mmjax.nn.pool import Pool, TanhPool
+from mmjax.nn.pool import Pool, TanhPool, read_by
 from mmjax.types import Fused, Tokens, concatenate, masked_mean
 
 
@@ -73,12 +72,8 @@ class AttentionPool(Classifier):
     @nn.compact
     def __call__(self, encoded: Mapping[str, Tokens], fused: Fused, *, train: bool) -> Float[Array, 'b c']:
         tokens = self._normed(concatenate(self.read(fused)))
-        # The query stands beside every example and reads whatever is real: segments and causality end at the read-out.
-        tokens = Tokens.of(tokens.values, tokens.mask)
-        seed = parameter(self, 'query', tokens.values.shape[-1:], ('embed',)).astype(tokens.values.dtype)
-        b = tokens.mask.shape[0]
-        query = Tokens.of(repeat(seed, 'd -> b 1 d', b=b), jnp.ones((b, 1), bool))
-        return self._logits(self.attention.copy(name='attend')(query, tokens)[:, 0])
+        query = parameter(self, 'query', tokens.values.shape[-1:], ('embed',))
+        return self._logits(read_by(query[None], tokens, self.attention.copy(name='attend'))[:, 0])
 
 
 class LogitSum(Classifier):

@@ -11,6 +11,7 @@ from mmjax.encoders.base import Encoder
 from mmjax.nn.attention import Attention
 from mmjax.nn.norm import LayerNorm, Norm
 from mmjax.nn.parameter import parameter
+from mmjax.nn.pool import read_by
 from mmjax.types import Tokens
 
 
@@ -32,10 +33,7 @@ class Queried(Encoder):
     @nn.compact
     def __call__(self, x: Array, present: Bool[Array, 'b'], *, train: bool) -> Tokens:
         tokens = self.encoder(x, present, train=train)
-        # A query stands beside the whole modality and reads whatever is real: causality ends here.
-        tokens = Tokens.of(self.norm.copy(name='norm_tokens')(tokens.values), tokens.mask)
+        tokens = tokens.replace(values=self.norm.copy(name='norm_tokens')(tokens.values))
         seeds = parameter(self, 'seeds', (self.queries, tokens.values.shape[-1]), ('positions', 'embed'))
-        b = len(tokens.mask)
-        values = repeat(seeds.astype(tokens.values.dtype), 'n d -> b n d', b=b)
-        asked = Tokens.of(values, repeat(tokens.present, 'b -> b n', n=self.queries))
-        return asked.replace(values=self.attention.copy(name='attend')(asked, tokens))
+        values = read_by(seeds, tokens, self.attention.copy(name='attend'))
+        return Tokens.of(values, repeat(tokens.present, 'b -> b n', n=self.queries))

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import log_softmax, logsumexp
 
-from mmjax.errors import UserError, nearest
-from mmjax.evals.base import Columns, Evaluator
+from mmjax.errors import UserError
+from mmjax.evals.base import Columns, Evaluator, check_there
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Accuracy(Evaluator):
     def predictions(self, outputs: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]) -> Columns:
         for name in (self.target, self.by):
             if name:
-                _check(name, 'field of the data', batch)
+                check_there(name, 'field of the data', batch, asker='accuracy')
         logs, target = self.log_probabilities(outputs), batch[self.target]
         columns = {
             'predicted': logs.argmax(axis=-1).astype(np.int32),
@@ -40,7 +40,7 @@ class Accuracy(Evaluator):
 
     def log_probabilities(self, outputs: Mapping[str, np.ndarray]) -> Float[np.ndarray, 'b c']:
         """Of each class, from the logits."""
-        _check(self.output, 'output of the model', outputs)
+        check_there(self.output, 'output of the model', outputs, asker='accuracy')
         return log_softmax(outputs[self.output].astype(np.float64), axis=-1)
 
     def metrics(self, columns: Columns, labels: Mapping[str, tuple[str, ...]]) -> dict[str, float]:
@@ -64,11 +64,6 @@ class EnsembleAccuracy(Accuracy):
         if not self.outputs:
             raise UserError('ensemble_accuracy: name the outputs whose probabilities it averages')
         for name in self.outputs:
-            _check(name, 'output of the model', outputs)
+            check_there(name, 'output of the model', outputs, asker='accuracy')
         logs = np.stack([log_softmax(outputs[name].astype(np.float64), axis=-1) for name in self.outputs])
         return logsumexp(logs, axis=0) - np.log(len(logs))
-
-
-def _check(name: str, what: str, there: Mapping[str, np.ndarray]) -> None:
-    if name not in there:
-        raise UserError(f"accuracy: no {what} '{name}'{nearest(name, there)} (there are {sorted(there)})")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmjax.errors import UserError, nearest
-from mmjax.evals.base import Columns, Evaluator
+from mmjax.evals.base import Columns, Evaluator, check_there
 from mmjax.evals.retrieval import ranks_among, recall
 
 
@@ -30,9 +30,9 @@ class RetrievalAcross(Evaluator):
     ks: tuple[int, ...] = (1, 5, 10)
 
     def predictions(self, outputs: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]) -> Columns:
-        _check(self.output, 'output of the model', outputs)
+        check_there(self.output, 'output of the model', outputs, asker='retrieval_across')
         for name in (self.by, self.group):
-            _check(name, 'field of the data', batch)
+            check_there(name, 'field of the data', batch, asker='retrieval_across')
         return {'x': outputs[self.output].astype(np.float32), 'by': batch[self.by], 'group': batch[self.group]}
 
     def metrics(self, columns: Columns, labels: Mapping[str, tuple[str, ...]]) -> dict[str, float]:
@@ -47,8 +47,3 @@ class RetrievalAcross(Evaluator):
         name = f'{self.queries}_to_{self.gallery}'
         ranks = ranks_among(queries, gallery, asked, held)
         return recall(ranks, asked=asked, held=held, ks=self.ks, name=name)
-
-
-def _check(name: str, what: str, there: Mapping[str, np.ndarray]) -> None:
-    if name not in there:
-        raise UserError(f"retrieval_across: no {what} '{name}'{nearest(name, there)} (there are {sorted(there)})")

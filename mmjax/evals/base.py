@@ -7,6 +7,8 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float
 
+from mmjax.errors import UserError, nearest
+
 Columns = dict[str, np.ndarray]
 
 
@@ -39,3 +41,9 @@ class PairEvaluator(Evaluator):
     def of_pairs(self, outputs: Mapping[str, np.ndarray]) -> Float[np.ndarray, 'b']:
         """The score of each pair, from the model's outputs."""
         raise NotImplementedError
+
+
+def check_there(name: str, what: str, there: Mapping[str, np.ndarray], *, asker: str) -> None:
+    """Raises UserError, in the name of `asker`, where there is no `what` of that name."""
+    if name not in there:
+        raise UserError(f"{asker}: no {what} '{name}'{nearest(name, there)} (there are {sorted(there)})")

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmjax.errors import UserError, nearest
-from mmjax.evals.base import Columns, Evaluator
+from mmjax.evals.base import Columns, Evaluator, check_there
 
 
 @dataclass(frozen=True)
@@ -27,10 +26,10 @@ class VqaAccuracy(Evaluator):
 
     def predictions(self, outputs: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]) -> Columns:
         candidates, scores = f'{self.target}/candidates', f'{self.target}/scores'
-        _check(self.output, 'output of the model', outputs)
+        check_there(self.output, 'output of the model', outputs, asker='vqa_accuracy')
         for name in (candidates, scores, self.by):
             if name:
-                _check(name, 'field of the data', batch)
+                check_there(name, 'field of the data', batch, asker='vqa_accuracy')
         logits = outputs[self.output]
         predicted = logits.argmax(axis=-1).astype(np.int32)
         given = batch[candidates] == predicted[:, None]
@@ -48,8 +47,3 @@ class VqaAccuracy(Evaluator):
             name = labels[self.by][group] if self.by in labels else f'{self.by}={group}'
             scores[f'accuracy/{name}'] = float(accuracy[columns['by'] == group].mean())
         return scores
-
-
-def _check(name: str, what: str, there: Mapping[str, np.ndarray]) -> None:
-    if name not in there:
-        raise UserError(f"vqa_accuracy: no {what} '{name}'{nearest(name, there)} (there are {sorted(there)})")

@@ -1,5 +1,6 @@
 """One vector from the tokens of a row; zeros where it has none. A decoder holds one as a template."""
 
+from collections.abc import Callable
 from dataclasses import field
 
 import flax.linen as nn
@@ -13,6 +14,18 @@ from mmjax.nn.mlp import FeedForward, Mlp
 from mmjax.nn.norm import LayerNorm, Norm
 from mmjax.nn.parameter import parameter
 from mmjax.types import Tokens, masked_mean
+
+
+def read_by(
+    queries: Float[Array, 'm d'], tokens: Tokens, attention: Callable[[Tokens, Tokens], Float[Array, 'b m d']]
+) -> Float[Array, 'b m d']:
+    """What queries read from all real tokens of a row; zeros where it has none.
+
+    They are the same for each row and stand beside it: its segments and its causality end here.
+    """
+    b, m = tokens.mask.shape[0], queries.shape[0]
+    values = repeat(queries.astype(tokens.values.dtype), 'm d -> b m d', b=b)
+    return attention(Tokens.of(values, jnp.ones((b, m), bool)), Tokens.of(tokens.values, tokens.mask))
 
 
 class Pool(nn.Module):
@@ -68,11 +81,7 @@ class ProbePool(Pool):
 
     @nn.compact
     def __call__(self, tokens: Tokens) -> Float[Array, 'b d']:
-        # The query stands beside every example and reads whatever is real: segments and causality end here.
-        tokens = Tokens.of(tokens.values, tokens.mask)
-        probe = parameter(self, 'probe', tokens.values.shape[-1:], ('embed',)).astype(tokens.values.dtype)
-        b = tokens.mask.shape[0]
-        query = Tokens.of(repeat(probe, 'd -> b 1 d', b=b), jnp.ones((b, 1), bool))
-        x = self.attention.copy(name='attend')(query, tokens)
+        probe = parameter(self, 'probe', tokens.values.shape[-1:], ('embed',))
+        x = read_by(probe[None], tokens, self.attention.copy(name='attend'))
         y = x + self.mlp.copy(name='feed_forward')(self.norm.copy(name='norm_mlp')(x))
         return jnp.where(tokens.present[:, None], y[:, 0], 0)

@@ -9,6 +9,7 @@ from typing import Any
 from mmjax.config import dump, load_stages
 from mmjax.data import Bpe, Feed
 from mmjax.data.bpe import train_bpe
+from mmjax.data.tokenizer import tokenizers_of
 from mmjax.errors import UserError
 from mmjax.experiment import Experiment
 from mmjax.train.files import read_json
@@ -18,8 +19,7 @@ TABLE = '/embed/embedding'  # of the encoders of text
 
 def bpe_of(data: Feed) -> Iterator[Bpe]:
     """The BPE tokenizers of all sources, each once, also those that another transform holds."""
-    transforms = [transform for part in data.parts.values() for transform in part.transforms]
-    found = [getattr(transform, 'tokenizer', transform) for transform in transforms]
+    found = [tokenizer for part in data.parts.values() for tokenizer in tokenizers_of(part.transforms)]
     yield from dict.fromkeys(tokenizer for tokenizer in found if isinstance(tokenizer, Bpe))
 
 

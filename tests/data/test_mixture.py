@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import itertools
 import math
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from mmjax.data import (
 )
 from mmjax.data.mixture import UNITS, locate, shares
 from mmjax.errors import UserError
+from tests.data import streams
 
 
 @dataclass(frozen=True)
@@ -62,14 +64,7 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setenv('MMJAX_DATA', str(tmp_path))
 
 
-def take(data, count, *, start=0, processes=1, seed=5, size=8):
-    """Global batches, put together from those of all processes."""
-    parts = []
-    for p in range(processes):
-        stream = train_batches(data, batch_size=size, seed=seed, start=start, process_index=p, process_count=processes)
-        parts.append(list(itertools.islice(stream, count)))
-        stream.close()
-    return [{key: np.concatenate([p[key] for p in batch]) for key in batch[0]} for batch in zip(*parts, strict=True)]
+take = functools.partial(streams.take, size=8)
 
 
 @given(
