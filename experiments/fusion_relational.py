@@ -70,7 +70,7 @@ def study() -> Study:
         regimes=('parameters',),
         tuning_seeds=(0,),
         seeds=tuple(range(100, 111)),
-        probes=probes(('objects', 'text'), small.spread(split('test[:1000]')), additive=256),
+        probes=probes(('objects', 'text'), small.spread(split('test[:1000]')), additive=512),
         clusters='image_id',
         quick=('--steps', '200'),
     )

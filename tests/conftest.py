@@ -1,6 +1,6 @@
 """What every test needs before jax and mmjax are imported: eight virtual CPU devices, and shapes checked while tracing.
 
-And what many tests share: random parameters, small tokens, a small batch, cheap compilation.
+And what many tests share: random parameters, small tokens, a small batch.
 """
 
 import atexit
@@ -10,11 +10,15 @@ import tempfile
 
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} --xla_force_host_platform_device_count=8'.strip()
-# Many tests train the same small program: a worker, and what it starts, compiles it once.
-os.environ['JAX_COMPILATION_CACHE_DIR'] = tempfile.mkdtemp(prefix='mmjax-tests-')
+# Many tests train the same small program: whoever comes first compiles it for all workers and what they start.
+if 'PYTEST_XDIST_WORKER' not in os.environ:
+    os.environ['JAX_COMPILATION_CACHE_DIR'] = tempfile.mkdtemp(prefix='mmjax-tests-')
+    atexit.register(shutil.rmtree, os.environ['JAX_COMPILATION_CACHE_DIR'], ignore_errors=True)
+# Compiled two to five times faster, to slower programs: tests compile much and compute little.
+os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.5'
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -25,8 +29,6 @@ import numpy as np
 import pytest
 from flax import struct
 from jaxtyping import install_import_hook
-
-atexit.register(shutil.rmtree, os.environ['JAX_COMPILATION_CACHE_DIR'], ignore_errors=True)
 
 
 def _pytree_dataclass(cls: type, **kwargs: Any) -> type:
@@ -43,15 +45,6 @@ install_import_hook('mmjax', 'beartype.beartype')
 # Most examples trace or compile something: few of them, no deadline, and the same ones every time.
 hypothesis.settings.register_profile('few', max_examples=15, deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile('few')
-
-
-@pytest.fixture
-def quick_compile() -> Iterator[None]:
-    """Compiles two to five times faster to slower programs: for tests that compile much and compute little."""
-    before = jax.config.read('jax_disable_most_optimizations')
-    jax.config.update('jax_disable_most_optimizations', True)
-    yield
-    jax.config.update('jax_disable_most_optimizations', before)
 
 
 @pytest.fixture(scope='session')

@@ -22,8 +22,6 @@ from mmjax.nn.attention import Attention
 from mmjax.nn.block import Block
 from mmjax.types import Fused
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 MODEL = Model(
     {
         'image': ConvEncoder(width=16, channels=(4,)),

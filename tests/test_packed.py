@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from mmjax.decoders.tokens import TokenLogits
 from mmjax.encoders.image import PatchEncoder
@@ -61,7 +60,6 @@ def packed():
     return jax.tree.map(jnp.asarray, row)
 
 
-@pytest.mark.usefixtures('quick_compile')
 def test_a_packed_row_gives_what_its_examples_give_alone(random_parameters):
     params = random_parameters(MODEL, alone())
     apply = jax.jit(MODEL.apply)
@@ -72,7 +70,6 @@ def test_a_packed_row_gives_what_its_examples_give_alone(random_parameters):
         start += len(words)
 
 
-@pytest.mark.usefixtures('quick_compile')
 def test_no_gradient_crosses_between_neighbours(random_parameters):
     params, row = random_parameters(MODEL, packed()), packed()
     row['image'] = row['image'].astype(jnp.float32) / 255

@@ -18,8 +18,6 @@ from mmjax.nn.attention import Attention
 from mmjax.nn.block import Block
 from mmjax.sharding import MeshShape, constrain
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 BLOCK = Block(attention=Attention(heads=2))
 MODEL = Model(
     {'image': PatchEncoder(width=16, patch=4, depth=0), 'text': TokenEncoder(vocabulary=12, width=16, depth=0)},

@@ -1,6 +1,5 @@
 """The recipes on standard sets, end to end on mocks of the same schema, and their full sizes by their shapes alone."""
 
-import contextlib
 import json
 import shlex
 import sys
@@ -66,23 +65,13 @@ def trained(home, tmp_path_factory):
             start = ['--init-from.run', str(train_once('imagenet_vit')[0])] if name == 'coco_matching' else []
             experiment = config.override(recipe(name), [*shlex.split(OVERRIDES[name]), *start])
             run = tmp_path_factory.mktemp('runs') / name
-            with cheaply():
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr('mmjax.train.report.plots', lambda *rows, **options: [])  # they have tests of their own
                 done[name] = run, train(experiment, workdir=str(run)), run / 'predictions'
         return done[name]
 
     done = {}
     return train_once
-
-
-@contextlib.contextmanager
-def cheaply():
-    """Compiled as by the fixture `quick_compile`, and without the report's curves, which have tests of their own."""
-    before = jax.config.read('jax_disable_most_optimizations')
-    jax.config.update('jax_disable_most_optimizations', True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr('mmjax.train.report.plots', lambda *rows, **options: [])
-        yield
-    jax.config.update('jax_disable_most_optimizations', before)
 
 
 @pytest.mark.parametrize('name', RECIPES)

@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import importlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mmjax.config.tree import Node, config_fields, from_tree, join, to_tree
@@ -18,6 +18,8 @@ from mmjax.errors import UserError, nearest
 # What renames and moves did to older dumps: (schema that the function produces, function of a dump), oldest first.
 # A field that was only *added* needs no entry here, but field(metadata={'old': what runs before it did}).
 UPGRADES: tuple[tuple[int, Callable[[dict[str, Any]], dict[str, Any]]], ...] = ()
+
+Parts = dict[int, tuple[Any, Any, Any]]  # by identity: a part of configs, as a tree, and in its canonical form
 
 TRUSTED = ('mmjax', 'configs', 'experiments')
 
@@ -57,13 +59,24 @@ def load(dumped: dict[str, Any], *, trust: Sequence[str] = ()) -> Any:
         raise UserError(f'{error}{written}') from error
 
 
-def config_hash(obj: Any) -> str:
-    """Returns the SHA-256 (hex) of what decides a run.
+def config_hash(obj: Any, *, parts: Parts | None = None) -> str:
+    """Returns the SHA-256 (hex) of what decides a run, which is a dataclass.
+
+    parts: kept by a caller who hashes many configs that hold the same objects in their fields: each is read once.
 
     Fields at the value that runs had before the field existed (`metadata={'old': …}`) are left out, so adding a field
     changes no hash. The order of a dict counts, because modules iterate over theirs; that of fields does not.
     """
-    return hashlib.sha256(json.dumps(_canonical(to_tree(obj)), sort_keys=True).encode()).hexdigest()
+    parts = {} if parts is None else parts
+    trees, canonical = {}, {}
+    for field in config_fields(type(obj)):
+        part = getattr(obj, field.name)
+        if id(part) not in parts:
+            tree = to_tree(part, path=field.name)
+            parts[id(part)] = part, tree, _canonical(tree)
+        _, trees[field.name], canonical[field.name] = parts[id(part)]
+    told = _told(type(obj), trees, canonical)
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def class_path(cls: type, *, path: str) -> str:
@@ -131,10 +144,14 @@ def _canonical(tree: Any) -> Any:
         return int(tree)  # 1.0 == 1, so their hashes are equal too
     if not isinstance(tree, Node):
         return tree
-    old = {}
-    if dataclasses.is_dataclass(tree.cls):
-        old = {f.name: to_tree(f.metadata['old']) for f in config_fields(tree.cls) if 'old' in f.metadata}
-    children = {k: _canonical(v) for k, v in tree.children.items() if k not in old or old[k] != v}
+    children = {name: _canonical(child) for name, child in tree.children.items()}
     if tree.cls is dict:
         return list(children.items())
-    return list(children.values()) if tree.cls is tuple else {'class': class_path(tree.cls, path=''), **children}
+    return list(children.values()) if tree.cls is tuple else _told(tree.cls, tree.children, children)
+
+
+def _told(cls: type, trees: Mapping[str, Any], canonical: Mapping[str, Any]) -> dict[str, Any]:
+    """The canonical form of an instance: its class, and its fields that are not as they were before they existed."""
+    old = {field.name: to_tree(field.metadata['old']) for field in config_fields(cls) if 'old' in field.metadata}
+    told = {name: form for name, form in canonical.items() if name not in old or old[name] != trees[name]}
+    return {'class': class_path(cls, path=''), **told}

@@ -31,16 +31,18 @@ class Run:
     experiment: Experiment
     projected: int = 0  # examples of which the trained model is projected; explained: on which it is explained
     explained: int = 0
+    parts: config.Parts = dataclasses.field(default_factory=dict, repr=False)  # what runs of a study share
 
     @cached_property
     def config(self) -> str:
         """The hash of its config: equal ones, as of the reference in two regimes, are trained once."""
-        return config.config_hash(self.experiment)[:16]
+        return config.config_hash(self.experiment, parts=self.parts)[:16]
 
     @cached_property
     def program(self) -> str:
         """The hash of what has to be compiled: all but seed, rate and evaluations."""
-        return config.config_hash(with_peak(dataclasses.replace(self.experiment, seed=0, evals={}), 1.0))[:16]
+        bare = with_peak(dataclasses.replace(self.experiment, seed=0, evals={}), 1.0)
+        return config.config_hash(bare, parts=self.parts)[:16]
 
     @property
     def told(self) -> dict[str, Any]:
@@ -68,6 +70,8 @@ class Plan:
     def __init__(self, study: Study, sizes: Mapping[Place, Fit]):
         self.study, self.sizes = study, sizes
         self._runs: dict[tuple[Place, str, float, int], Run] = {}
+        self._experiments: dict[tuple[Place, str], Experiment] = {}
+        self._parts: config.Parts = {}
 
     @cached_property
     def left_out(self) -> dict[Place, float]:
@@ -84,17 +88,24 @@ class Plan:
         """A tuning run reads the split of `selection` alone: the reported one is not looked at before that."""
         at = (place, phase, rate, seed)
         if at not in self._runs:
-            fit = self.sizes[place]
-            experiment = resized(self.study.experiment(place[1], rate=rate, seed=seed), fit.depth, fit.ratio)
             study, role = self.study, self.study.arm(place[1]).role
-            experiment = dataclasses.replace(experiment, evals=self._evals(experiment, role, phase))
+            experiment = with_peak(dataclasses.replace(self._experiment(place, phase), seed=seed), rate)
             projected = explained = 0
             if phase == 'final' and study.probes is not None and role in PROBED:
                 projected = study.probes.additive
             if phase == 'final' and study.explanation is not None and role == 'design' and seed == study.seeds[0]:
                 explained = study.explanation.examples
-            self._runs[at] = Run(*place, phase, rate, seed, experiment, projected, explained)
+            self._runs[at] = Run(*place, phase, rate, seed, experiment, projected, explained, self._parts)
         return self._runs[at]
+
+    def _experiment(self, place: Place, phase: str) -> Experiment:
+        """Whatever its seed and rate: all runs hold the same model, data and evaluations."""
+        if (place, phase) not in self._experiments:
+            fit, role = self.sizes[place], self.study.arm(place[1]).role
+            experiment = resized(self.study.experiment(place[1]), fit.depth, fit.ratio)
+            evals = self._evals(experiment, role, phase)
+            self._experiments[place, phase] = dataclasses.replace(experiment, evals=evals)
+        return self._experiments[place, phase]
 
     def _evals(self, experiment: Experiment, role: str, phase: str) -> dict[str, Evaluation]:
         if phase == 'tune':

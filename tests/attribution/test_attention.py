@@ -16,8 +16,6 @@ from mmjax.nn import attention
 from tests.attribution.small import around, logits, parameters
 from tests.fusion.designs import LENGTHS, PAIR, TRIPLE, build, make_tokens
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 TARGET = jnp.asarray([0, 1, 2])
 
 

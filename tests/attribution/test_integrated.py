@@ -16,8 +16,6 @@ from mmjax.nn.norm import NoNorm
 from tests.attribution.small import around, logits, parameters, with_values
 from tests.fusion.designs import BATCH, PAIR, build, make_tokens
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 TARGET = jnp.asarray([0, 1, 2])
 
 

@@ -20,8 +20,6 @@ from tests.attribution.small import around, parameters
 from tests.fusion.designs import LENGTHS, PAIR, make_tokens
 from tests.fusion.designs import build as small
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 N = {name: LENGTHS[name] for name in PAIR}
 TARGET = jnp.asarray([0, 1, 2])
 

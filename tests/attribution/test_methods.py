@@ -22,8 +22,6 @@ from mmjax.nn.block import Block
 from mmjax.train.step import predict_step
 from tests.train import toy
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 ENCODERS = {'image': PatchEncoder(width=16, patch=4, depth=0), 'text': TokenEncoder(4, width=16, depth=0)}
 MODEL = Model(ENCODERS, Early(depth=1, block=Block(attention=Attention(heads=2))), {'answer': LogitSum(classes=2)})
 EXPERIMENT = toy.experiment(model=MODEL)

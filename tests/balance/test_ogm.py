@@ -23,8 +23,6 @@ from mmjax.train.state import abstract_state, create_state
 from mmjax.train.step import train_step
 from tests.train import toy
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 NAMES = {'image': 'a', 'text': 'b'}
 OGM = GradientModulation(outputs=NAMES, alpha=0.4, noise=False)
 KEY, STEP = jax.random.key(3), jnp.asarray(5)

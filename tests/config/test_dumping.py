@@ -152,6 +152,15 @@ def test_hash_is_that_of_the_meaning():
     assert config.config_hash(a) != config.config_hash(b)  # a module that iterates over its dict sees the order
 
 
+def test_hash_of_configs_that_share_parts_reads_each_once():
+    parts, plain = {}, Plain()
+    nets = [Net(plain), Net(plain, towers={'image': plain}), Net(Plain())]
+    assert [config.config_hash(net, parts=parts) for net in nets] == [config.config_hash(net) for net in nets]
+    kept = dict(parts)
+    config.config_hash(Net(plain), parts=parts)
+    assert parts[id(plain)] is kept[id(plain)]
+
+
 def test_diff_lists_what_differs_and_a_swapped_class_once():
     a = config.dump(Settings())
     b = config.dump(Settings(net=Net(FewTokens(2), towers={'image': Plain(width=4)}), steps=7, betas=(0.9, 0.9)))

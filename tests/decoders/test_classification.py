@@ -12,8 +12,6 @@ from mmjax.nn.attention import Attention
 from mmjax.nn.norm import NoNorm
 from mmjax.types import Fused, Tokens
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 
 def stream(lengths, seed):
     values = np.random.default_rng(seed).standard_normal((3, 4, 8))

@@ -10,8 +10,6 @@ from mmjax.errors import UserError
 from mmjax.nn.norm import NoNorm
 from mmjax.types import Fused, Tokens
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 
 def stream(lengths, seed):
     values = np.random.default_rng(seed).standard_normal((3, 4, 8))

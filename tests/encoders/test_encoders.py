@@ -15,8 +15,6 @@ from mmjax.nn.block import Block
 from mmjax.nn.entry import Classed
 from mmjax.nn.positions import NoPositions, SinCos
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 BLOCK = Block(attention=Attention(heads=2))
 PRESENT = jnp.asarray([True, False, True, True, True, True, True, True])
 ALL = jnp.ones(8, bool)

@@ -14,8 +14,6 @@ from mmjax.nn.attention import Attention
 from mmjax.nn.block import Block
 from tests.train import toy
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 BLOCK = Block(attention=Attention(heads=2))
 PRESENT = jnp.asarray([True, False, True, True, False, True, True, True])
 ALL = jnp.ones(8, bool)

@@ -48,7 +48,6 @@ def native(random_parameters):
     return encoder, random_parameters(encoder, *given, train=False, **marks)
 
 
-@pytest.mark.usefixtures('quick_compile')
 def test_a_square_image_is_what_the_patch_encoder_makes_of_it(native):
     """Nine patches, with the same parameters: those of `PatchEncoder`, name by name."""
     encoder, params = native
@@ -62,7 +61,6 @@ def test_a_square_image_is_what_the_patch_encoder_makes_of_it(native):
     assert jax.tree.map(jnp.shape, init) == jax.tree.map(jnp.shape, params)
 
 
-@pytest.mark.usefixtures('quick_compile')
 def test_images_of_several_shapes_in_one_row_are_what_they_are_alone(native):
     encoder, params = native
     apart = encoded(encoder, params, stack(examples()))

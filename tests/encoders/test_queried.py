@@ -2,7 +2,6 @@
 
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from mmjax.encoders.queried import Queried
 from mmjax.encoders.text import TokenEncoder
@@ -16,7 +15,6 @@ INNER = TokenEncoder(vocabulary=7, width=8, depth=0, positions=NoPositions())
 MODULE = Queried(INNER, queries=2, attention=Attention(heads=1), norm=NoNorm())
 
 
-@pytest.mark.usefixtures('quick_compile')
 def test_queries_read_the_real_tokens(random_parameters):
     variables = random_parameters(MODULE, IDS, PRESENT, train=False)
     found, p = MODULE.apply(variables, IDS, PRESENT, train=False), variables['params']

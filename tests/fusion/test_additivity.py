@@ -19,8 +19,6 @@ from mmjax.nn.block import Block
 from mmjax.nn.norm import NoNorm
 from mmjax.types import Tokens
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 BLOCK = Block(attention=Attention(heads=2))
 EXAMPLES = 4
 

@@ -45,8 +45,6 @@ from tests.fusion.designs import (
     outputs,
 )
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 # Designs with parameters for a fixed number of modalities: one can be absent, but not left out.
 FIXED_MODALITIES = {
     Concat,

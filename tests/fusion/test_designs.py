@@ -30,8 +30,6 @@ from mmjax.nn.norm import NoNorm
 from mmjax.types import Tokens, masked_mean
 from tests.fusion.designs import LENGTHS, PAIR, TRIPLE, WIDTH, build, compiled_forward, make_tokens
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 
 def apply(module, params, mods):
     return compiled_forward(module)(params, mods)

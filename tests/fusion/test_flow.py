@@ -24,8 +24,6 @@ from tests.fusion.designs import (
     outputs,
 )
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 
 def read_pairs(module, params, mods):
     """The pairs (reader, read) where a number of the reader changes with the read one: row 0, all of which is real."""

@@ -34,7 +34,6 @@ def rows():
     return tokens
 
 
-@pytest.mark.usefixtures('quick_compile')
 @pytest.mark.parametrize('design', PACKS, ids=lambda cls: cls.__name__)
 def test_a_design_that_packs_keeps_examples_apart(design, random_parameters):
     module, tokens = build(design), rows()

@@ -6,7 +6,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from mmjax.decoders.aux import Aux
 from mmjax.encoders.vectors import VectorEncoder
@@ -16,8 +15,6 @@ from mmjax.nn.attention import Attention
 from mmjax.nn.block import Block
 from mmjax.nn.mlp import Mlp
 from mmjax.objectives.routing import ExpertUse
-
-pytestmark = pytest.mark.usefixtures('quick_compile')
 
 MODEL = Model(
     encoders={'points': VectorEncoder(width=16), 'words': VectorEncoder(width=16)},

@@ -51,7 +51,6 @@ def written(outputs):
     return [tuple(i for i in row if i) for row in np.asarray(outputs['text']).tolist()]
 
 
-@pytest.mark.usefixtures('quick_compile')
 def test_greedy_texts_are_those_of_whole_passes(params, after):
     outputs = jax.jit(lambda batch: WRITE(MODEL, params, batch))(batch())
     for row, text in enumerate(written(outputs)):
@@ -64,7 +63,6 @@ def test_greedy_texts_are_those_of_whole_passes(params, after):
     assert not jnp.any(outputs['text'][:, LENGTH - 1 :])
 
 
-@pytest.mark.usefixtures('quick_compile')
 def test_beams_are_those_of_whole_passes(params, after):
     """Their caches are put in another order at each step, so that a beam reads what it has written itself."""
     search = Beam(width=3, penalty=0.0)
@@ -74,7 +72,6 @@ def test_beams_are_those_of_whole_passes(params, after):
         np.testing.assert_allclose(outputs['text/score'][row], score, rtol=1e-4)
 
 
-@pytest.mark.usefixtures('quick_compile')
 def test_draws_belong_to_the_example_and_an_absent_text_stays_absent(params):
     draw = dataclasses.replace(WRITE, search=Sample())
     program = jax.jit(lambda batch: draw(MODEL, params, batch))

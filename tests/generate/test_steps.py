@@ -78,7 +78,6 @@ ROTARY = {'positions': NoPositions(), 'block': BLOCK.clone(attention=Attention(h
 TOLD = {Early: ROTARY, Late: {'positions': SinCos(), 'block': BLOCK}}  # how positions are, where they are not learned
 
 
-@pytest.mark.usefixtures('quick_compile')
 @pytest.mark.parametrize('design', CAUSAL, ids=lambda cls: cls.__name__)
 def test_steps_give_what_one_pass_gives(design, random_parameters):
     text = TOLD.get(design, {'positions': Learned(), 'block': BLOCK})

@@ -12,8 +12,6 @@ from mmjax.nn.attention import Attention, GroupedAttention, attend, attention_ma
 from mmjax.sharding import MeshShape
 from mmjax.types import Tokens
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 
 def tokens(batch=2, length=5, width=8, *, mask=None, segments=None, causal=None, seed=0):
     values = np.random.default_rng(seed).standard_normal((batch, length, width))

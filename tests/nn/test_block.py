@@ -12,8 +12,6 @@ from mmjax.nn.block import Block, PostNormBlock, Stack
 from mmjax.nn.mlp import Mlp
 from mmjax.types import Tokens
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 BLOCK = Block(attention=Attention(heads=2), mlp=Mlp(activation='relu'))
 MASK = jnp.asarray([[1, 1, 1, 1], [1, 1, 0, 0]], bool)
 X = Tokens.of(jnp.asarray(np.random.default_rng(0).standard_normal((2, 4, 8)), jnp.float32), MASK)

@@ -14,8 +14,6 @@ from mmjax.nn.mlp import Mlp, SwiGLU
 from mmjax.sharding import MeshShape
 from mmjax.types import Tokens
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 LENGTHS, WIDTH, EXPERTS = (3, 2), 8, 4
 MASK = np.ones((8, 5), bool)
 MASK[1, 2] = MASK[2, 3:] = MASK[3] = False

@@ -134,7 +134,6 @@ def shapes_of(model, batch):
     return nn.meta.unbox(jax.eval_shape(lambda: model.init(jax.random.key(0), batch)))['params']
 
 
-@pytest.mark.usefixtures('quick_compile')
 @pytest.mark.parametrize('name', MODELS)
 def test_the_same_weights_give_the_same_outputs(name):
     make, table = MODELS[name]

@@ -12,8 +12,6 @@ from mmjax.nn.dense import Dense, activation
 from mmjax.nn.mlp import Mlp, SwiGLU
 from mmjax.nn.norm import LayerNorm, NoNorm, OnePlusRMSNorm, RMSNorm
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 
 def draw(*shape, seed=0, around=0.0):
     return jnp.asarray(around + np.random.default_rng(seed).standard_normal(shape), jnp.float32)

@@ -25,8 +25,6 @@ from mmjax.paths import flat
 from mmjax.sharding import MeshShape, parameter_shardings
 from tests.train import toy
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 
 def plain():
     model = toy.model(dropout=0.0)

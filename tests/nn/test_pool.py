@@ -11,8 +11,6 @@ from mmjax.nn.attention import Attention
 from mmjax.nn.pool import FirstPool, LastPool, MeanPool, ProbePool, TanhPool
 from mmjax.types import Tokens
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 MASK = np.array([[1, 1, 1, 1], [0, 1, 1, 0], [0, 0, 0, 0]], bool)
 VALUES = np.random.default_rng(0).standard_normal((3, 4, 8)).astype(np.float32)
 TOKENS = Tokens.of(jnp.asarray(VALUES), jnp.asarray(MASK))

@@ -8,8 +8,6 @@ import pytest
 from mmjax.errors import UserError
 from mmjax.nn.recurrent import Recurrent
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 LENGTHS = np.array([4, 2, 0])
 MASK = jnp.asarray(np.arange(4) < LENGTHS[:, None])
 X = jnp.asarray(np.random.default_rng(0).standard_normal((3, 4, 5)), jnp.float32)

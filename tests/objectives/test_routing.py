@@ -9,8 +9,6 @@ from scipy.special import logsumexp, softmax
 from mmjax.errors import UserError
 from mmjax.objectives.routing import ExpertUse
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 B, LAYERS, EXPERTS = 4, 2, 5
 LENGTHS = {'image': 6, 'text': 3}
 WEIGHT = jnp.asarray([1.0, 1.0, 0.0, 1.0])

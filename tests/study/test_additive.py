@@ -12,8 +12,6 @@ from mmjax.train.run import shapes_of_batch
 from tests.train import toy
 from tests.train.test_lanes import small
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 
 def test_it_is_the_nearest_additive_table():
     """By least squares over all pairs of the examples, with a column for each value of a and of b."""

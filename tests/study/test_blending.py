@@ -12,8 +12,6 @@ from mmjax.study.remedies import with_heads
 from tests.train import toy
 from tests.train.test_lanes import small
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 
 def test_weights_are_those_of_the_losses_that_it_prints(capfd):
     """dG / dO^2 of each objective, over their sum; an objective alone changes, and the losses are of both ends."""

@@ -27,8 +27,6 @@ from mmjax.views.mismatched import Mismatched
 from tests.train import toy
 from tests.train.test_lanes import small
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 AT_ONCE = AdamW(schedule=WarmupConstant(warmup=0))
 
 

@@ -16,8 +16,6 @@ from mmjax.train.state import create_state
 from tests.train import toy
 from tests.train.test_lanes import small
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 
 def test_explained(monkeypatch):
     monkeypatch.setattr('mmjax.study.explained.STEPS', 16)

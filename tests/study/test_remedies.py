@@ -32,7 +32,6 @@ def test_heads_are_one_for_each_modality_that_is_read():
     assert config.load(config.dump(found), trust=('tests',)) == found
 
 
-@pytest.mark.usefixtures('quick_compile')
 def test_heads_change_no_output_of_the_model(batch, random_parameters):
     base = toy.experiment(model=toy.model().clone(fusion=Late(depth=0)))
     model = with_heads(base).model

@@ -14,8 +14,6 @@ from mmjax.train.lanes import Lanes
 from tests.train import toy
 from tests.train.test_lanes import small
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 
 def test_a_whole_study(tmp_path, monkeypatch):
     trained = []

@@ -39,8 +39,6 @@ from mmjax.train.floor import floors
 from mmjax.train.predict import predict
 from mmjax.train.run import train
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 LANGUAGES, NAMES = ('en', 'de'), (('dark night', 'dunkle nacht'), ('bright day', 'heller tag'))
 TRUST = (__name__.split('.')[0],)
 TEXT = PromptAnswer(

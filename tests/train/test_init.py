@@ -26,8 +26,6 @@ from mmjax.train.run import shapes_of_batch, train
 from mmjax.train.state import TrainState, abstract_state
 from tests.train import toy
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 
 def shapes(**sizes):
     return {path.replace('__', '/'): jax.ShapeDtypeStruct(size, np.float32) for path, size in sizes.items()}

@@ -19,8 +19,6 @@ from mmjax.train.lanes import Lanes, with_peak
 from mmjax.train.run import restore, shapes_of_batch, train
 from tests.train import toy
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 SEEDS, PEAKS = (0, 7, 3), (3e-3, 1e-3, 6e-3)
 
 

@@ -101,7 +101,6 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setenv('MMJAX_DATA', str(tmp_path))
 
 
-@pytest.mark.usefixtures('quick_compile')
 def test_a_step_on_packed_rows_is_the_step_on_their_examples():
     """An epoch of five examples, and the same in its three rows: the loss and every parameter's gradient."""
     assert len(PACKED.open()) == 3

@@ -19,7 +19,6 @@ from mmjax.views.matching import Matching
 from tests.train import toy
 
 
-@pytest.mark.usefixtures('quick_compile')
 def test_each_pair_is_scored_as_if_it_were_an_example(random_parameters):
     model = toy.model(dropout=0.0).clone(decoders={'match': MaskedMean(classes=2)})
     evaluation = Evaluation(toy.data(rows=7), MatchRetrieval(group='answer', ks=(1,)))

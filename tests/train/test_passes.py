@@ -100,7 +100,6 @@ def test_forward_passes_are_counted(monkeypatch, names, encoders, fusions):
     assert counts == {PatchEncoder: encoders, Early: fusions}
 
 
-@pytest.mark.usefixtures('quick_compile')
 def test_what_is_mined_is_the_model_on_the_pairs_put_together(random_parameters):
     """The fusion alone on encoded tokens gives what the whole model gives on the pairs themselves."""
     asked, key = experiment('pairs', 'hard'), jax.random.key(5)

@@ -123,7 +123,7 @@ def test_a_run_goes_on_where_its_schedule_allows(finished, tmp_path):
     assert_same_run(short, finished[0])
 
 
-def test_resuming_with_everything_on_is_bitwise_too(tmp_path, quick_compile):
+def test_resuming_with_everything_on_is_bitwise_too(tmp_path):
     changes = {
         'data': dataclasses.replace(toy.data(random=True), workers=1),
         'optim': dataclasses.replace(toy.experiment().optim, accumulate=2),

@@ -40,7 +40,6 @@ def step(experiment, batch):
     return {name: float(value) for name, value in metrics.items()}, state.params
 
 
-@pytest.mark.usefixtures('quick_compile')
 def test_losses_and_tokens_of_a_mixture_by_source_and_modality():
     """Against the outputs of the model and counts of the batch; and the same in three parts."""
     experiment = toy.experiment(
@@ -73,7 +72,6 @@ def test_losses_and_tokens_of_a_mixture_by_source_and_modality():
         np.testing.assert_allclose(parts[name], metrics[name], rtol=2e-5, atol=1e-6, err_msg=name)
 
 
-@pytest.mark.usefixtures('quick_compile')
 def test_packed_rows_tell_how_full_they_are(tmp_path, monkeypatch):
     monkeypatch.setenv('MMJAX_DATA', str(tmp_path))
     batch = first(PACKED)

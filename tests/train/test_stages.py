@@ -16,8 +16,6 @@ from mmjax.train.stages import by_name, check_stages, train_stages
 from tests.train import toy
 from tests.train.test_init import saved, write
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 TWO = '''
 """Pretraining, then a linear probe on it."""
 

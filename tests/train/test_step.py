@@ -194,7 +194,7 @@ def compiled(image):
 
 
 @pytest.mark.parametrize('rate', [0.0, 1.0])
-def test_what_is_frozen_keeps_its_bits_and_has_no_moments(rate, quick_compile):
+def test_what_is_frozen_keeps_its_bits_and_has_no_moments(rate):
     state, new, metrics, _ = compiled(rate)
     for part, before in state.params.items():
         same = [np.array_equal(*pair) for pair in zip(*map(jax.tree.leaves, (before, new.params[part])), strict=True)]
@@ -209,13 +209,13 @@ def test_what_is_frozen_keeps_its_bits_and_has_no_moments(rate, quick_compile):
     assert all(np.array_equal(*pair) for pair in average) == (not rate)
 
 
-def test_what_is_frozen_has_no_backward_pass(quick_compile):
+def test_what_is_frozen_has_no_backward_pass():
     """16 images of 4 tokens pass through the matrices of one layer; backwards each is multiplied twice."""
     layer = 2 * 16 * 4 * 16 * (4 * 16 + 2 * 64)
     assert compiled(1.0)[-1] - compiled(0.0)[-1] > 1.9 * layer
 
 
-def test_accumulation_where_a_part_is_frozen(quick_compile):
+def test_accumulation_where_a_part_is_frozen():
     """In four parts on 2 x 2 devices, with what the compiler makes of them, as in one pass."""
     before, whole, expected, _ = compiled(0.0)
     experiment = partly(depth=1, accumulate=4)

@@ -11,7 +11,6 @@ from mmjax.types import PAD_ID, UNTOLD_ID
 from mmjax.views.masked import MaskedImage, MaskedText
 from mmjax.views.together import Together
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
 KEY = jax.random.key(1)
 VOCABULARY = 50
 

@@ -11,7 +11,6 @@ from mmjax.views.absent import Without
 from mmjax.views.matching import Matching
 from mmjax.views.mined import HardNegatives
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
 KEY = jax.random.key(1)
 
 

@@ -17,8 +17,6 @@ from mmjax.views.mismatched import Mismatched, derangement
 from mmjax.views.noise import Noise
 from tests.train import toy
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
-
 KEY = jax.random.key(3)
 
 
