@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import sacrebleu
 
 from mmjax import config
 from mmjax.data.transforms import prepare as transformed
@@ -20,7 +21,7 @@ from mmjax.train.step import train_step
 from tests.standard_sets import CocoCaptions, Imagenet, prepare, write_vqa
 
 ROOT = Path(__file__).parents[1]
-RECIPES = ('coco_matching', 'imagenet_vit', 'vqa_v2')
+RECIPES = ('coco_caption', 'coco_matching', 'imagenet_vit', 'vqa_v2')
 
 # As a user would who tries a recipe on a laptop: smaller, shorter, without workers. The data and what is done to them
 # stay.
@@ -32,6 +33,9 @@ OVERRIDES = {
     'coco_matching': f"""{SMALL} --model.encoders.image.patch 56 --model.encoders.image.depth 0
         --model.encoders.text.width 8 --model.encoders.text.depth 0 --evals.val.data.workers 0
         --evals.test.data.workers 0""",
+    'coco_caption': f"""{SMALL} --model.encoders.image.patch 56 --model.encoders.image.depth 0
+        --model.encoders.text.width 8 --model.fusion.depth 1 --model.fusion.block.attention.heads 2
+        --evals.val.data.workers 0 --evals.test.data.workers 0""",
     'vqa_v2': f"""{SMALL} --model.encoders.image.patch 96 --model.encoders.text.width 8 --model.fusion.depth 1
         --model.fusion.block.attention.heads 2 --model.decoders.answer.classes 2
         --evals.validation.data.workers 0""",
@@ -116,6 +120,21 @@ def test_coco_is_scored_with_five_captions_an_image(trained):
     assert results['test/recall@10/text_to_image'] == 1
 
 
+def test_coco_captions_are_scored_against_all_captions_of_an_image(trained, home):
+    run, results, predictions = trained('coco_caption')
+    columns = np.load(predictions / 'test.npz')
+    order = np.argsort(columns['index'])
+    written, references = (columns[key][order] for key in ('written', 'references'))
+    told = [[text for text in row if text] for row in references.tolist()]
+    expected = [[f'Caption {n} of image {i}.' for n in range(5 + i % 3)] for i in range(60, 70)]
+    assert sorted(told) == sorted(expected)
+    chrf = sacrebleu.corpus_chrf(written.tolist(), [[(row + [None] * 7)[i] for row in told] for i in range(7)])
+    assert results['test/chrf'] == pytest.approx(chrf.score)
+    picture = next((home / 'pictures/coco_captions').iterdir())
+    written = predict(str(run), {'image': str(picture)})['text']
+    assert isinstance(written['text'], str) and written['score'] < 0
+
+
 def test_coco_starts_from_the_tower_that_imagenet_has_taught(trained):
     run, *_ = trained('coco_matching')
     started = json.loads((run / 'init.json').read_text())
@@ -173,6 +192,8 @@ COUNTS = {
     + transformer(1024, 12)
     + 2 * (2 * 1024 + 1024 * 768)
     + 2,
+    ('coco_caption', False): patches(384, 16) + transformer(384, 12 + 6) + (259 + 128) * 384 + 8 * 384 + 385 * 259,
+    ('coco_caption', True): patches(1024, 14) + transformer(1024, 24 + 24) + (259 + 128) * 1024 + 8 * 1024 + 1025 * 259,
     ('vqa_v2', False): patches(768, 32) + (258 + 100) * 768 + transformer(768, 12) + 8 * 768 + 769 * 3129,
     ('vqa_v2', True): patches(1024, 16) + (258 + 100) * 1024 + transformer(1024, 24) + 8 * 1024 + 1025 * 3129,
 }

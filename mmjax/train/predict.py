@@ -103,6 +103,12 @@ def _example(experiment: Experiment, inputs: Mapping[str, str]) -> dict[str, Any
         else:
             raw[name] = value if find_tokenizer(experiment.data, name) else _read(name, value)
     prepared = prepare(raw, [t for t in transforms_of(experiment.data) if getattr(t, 'key', None) in modalities])
+    for name in modalities:
+        if np.asarray(prepared[name]).dtype.kind in 'SUO':
+            raise UserError(
+                f'--{name}: only random transforms of the config read it, and predict draws nothing; add to them one '
+                'that reads it as an evaluation does, such as Image or CentralCrop'
+            )
     return {name: value for name, value in prepared.items() if name.split('/')[0] in modalities}
 
 

@@ -1,9 +1,11 @@
 """Where ids meet the tokenizer that knows what they mean: outputs are read, and vocabularies are compared."""
 
+import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import flax.linen as nn
 import numpy as np
 
 from mmjax.data import Feed
@@ -29,12 +31,14 @@ def read_texts(outputs: Mapping[str, np.ndarray], predictor: Predictor, data: Fe
 
 
 def check_texts(experiment: Experiment) -> None:
-    """Raises UserError where a vocabulary is smaller than that of the data, or what is written could not be read."""
+    """Raises UserError where a vocabulary is not that of the data, or what is written could not be read."""
     datas = {f'data {name}'.strip(): part for name, part in experiment.data.parts.items()}
     datas |= {f'evals.{name}.data': evaluation.data for name, evaluation in experiment.evals.items()}
-    for (where, data), (part, modality, vocabulary) in itertools.product(datas.items(), _vocabularies(experiment)):
+    for (where, data), (part, modality, vocabulary, exact) in itertools.product(
+        datas.items(), _vocabularies(experiment)
+    ):
         size = getattr(find_tokenizer(data, modality), 'size', 0)
-        if size > vocabulary:
+        if size > vocabulary or (exact and 0 < size < vocabulary):
             raise UserError(
                 f'{part}.vocabulary is {vocabulary}, but the tokenizer of {modality} in {where} has {size} ids; set it '
                 f'to {size}'
@@ -51,11 +55,27 @@ def check_texts(experiment: Experiment) -> None:
                 raise UserError(f'evals.{name}.predictor.end is {said}, but a {modality} of its data ends with {ends}')
 
 
-def _vocabularies(experiment: Experiment) -> Iterator[tuple[str, str, int]]:
+def _vocabularies(experiment: Experiment) -> Iterator[tuple[str, str, int, bool]]:
+    """Where a vocabulary is named, of which modality and size; and whether ids are drawn from it, so that one that is
+    too large is wrong too.
+    """
     model = experiment.model
     for name, encoder in model.encoders.items():
-        if hasattr(encoder, 'vocabulary'):
-            yield f'model.encoders.{name}', name, encoder.vocabulary  # pyright: ignore
+        for path, size in _held(encoder, f'model.encoders.{name}'):
+            yield path, name, size, False
     for name, decoder in model.decoders.items():
         if hasattr(decoder, 'vocabulary') and len(decoder.streams) == 1:
-            yield f'model.decoders.{name}', decoder.streams[0], decoder.vocabulary  # pyright: ignore
+            yield f'model.decoders.{name}', decoder.streams[0], decoder.vocabulary, False  # pyright: ignore
+    for name, objective in experiment.objectives.items():
+        for view in getattr(objective.view, 'views', (objective.view,)):
+            if hasattr(view, 'vocabulary'):
+                yield f'objectives.{name}.view', view.modality, view.vocabulary, True
+
+
+def _held(module: nn.Module, path: str) -> Iterator[tuple[str, int]]:
+    """The vocabularies of a module and of those that it wraps."""
+    if hasattr(module, 'vocabulary'):
+        yield path, module.vocabulary  # pyright: ignore
+    for field in dataclasses.fields(module):
+        if isinstance(part := getattr(module, field.name), nn.Module):
+            yield from _held(part, f'{path}.{field.name}')

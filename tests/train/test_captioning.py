@@ -23,6 +23,7 @@ from mmjax.data import (
 )
 from mmjax.decoders.tokens import TokenLogits
 from mmjax.encoders.image import PatchEncoder
+from mmjax.encoders.lora import LoraEncoder
 from mmjax.encoders.text import TokenEncoder
 from mmjax.errors import UserError
 from mmjax.evals.captions import Captions
@@ -33,11 +34,14 @@ from mmjax.generate.generate import Generate
 from mmjax.model import Model
 from mmjax.nn.attention import Attention
 from mmjax.nn.block import Block
+from mmjax.objectives.masked import MaskedTokens
 from mmjax.objectives.next_token import NextToken
 from mmjax.optim import AdamW, WarmupConstant
 from mmjax.train.floor import floors
 from mmjax.train.predict import predict
 from mmjax.train.run import train
+from mmjax.views.masked import MaskedImage, MaskedText
+from mmjax.views.together import Together
 
 LANGUAGES, NAMES = ('en', 'de'), (('dark night', 'dunkle nacht'), ('bright day', 'heller tag'))
 TRUST = (__name__.split('.')[0],)
@@ -155,6 +159,18 @@ def test_what_can_not_be_learned_or_read_is_told_before_training():
     refused(
         rf'model.decoders.text.vocabulary is 12, but the tokenizer of text in data has {TEXT.size} ids',
         model=model.clone(decoders={'text': TokenLogits(vocabulary=12)}),
+        evals={},
+    )
+    wrapped = {**model.encoders, 'text': LoraEncoder(module=TokenEncoder(vocabulary=9, width=16))}
+    refused(
+        rf'model.encoders.text.module.vocabulary is 9, but the tokenizer of text in data has {TEXT.size} ids',
+        model=model.clone(encoders=wrapped),
+        evals={},
+    )
+    view = Together((MaskedImage(), MaskedText(TEXT.size + 1)))
+    refused(
+        rf'objectives.words.view.vocabulary is {TEXT.size + 1}, but the tokenizer of text in data has {TEXT.size} ids',
+        objectives={'words': MaskedTokens(view=view)},
         evals={},
     )
     wrong = dataclasses.replace(evaluation, predictor=Generate(end=1, length=6))

@@ -13,12 +13,14 @@ import jax
 import numpy as np
 import pytest
 
-from mmjax.data import train_batches
+from mmjax.config import dump
+from mmjax.data import Data, RandomCrop, train_batches
 from mmjax.errors import UserError
 from mmjax.experiment import Log
 from mmjax.optim import WarmupCosine
 from mmjax.sharding import MeshShape
 from mmjax.train.directory import load_experiment
+from mmjax.train.files import write_json
 from mmjax.train.predict import predict
 from mmjax.train.run import evaluate, restore, train
 from tests.train import toy
@@ -193,6 +195,10 @@ def test_predict_gives_the_evaluated_probabilities(finished, tmp_path):
         (bare / 'config.json').write_bytes((run / 'config.json').read_bytes())
         (bare / 'checkpoints').symlink_to(run / 'checkpoints')
         predict(str(bare), {'text': 'same'}, trust=TRUST)
+    drawn = Data(toy.Toy(), (RandomCrop('image', size=8), toy.WORDS))
+    write_json(bare / 'config.json', dump(toy.experiment(data=drawn)))
+    with pytest.raises(UserError, match='--image: only random transforms of the config read it'):
+        predict(str(bare), {'image': str(image), 'text': 'same'}, trust=TRUST)
     with pytest.raises(UserError, match='No such file'):
         predict(str(run), {'image': str(tmp_path / 'none.png')}, trust=TRUST)
 
