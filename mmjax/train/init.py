@@ -79,7 +79,8 @@ def find_start(experiment: Experiment, new: Any, *, run: Path | None) -> Start |
             part = 'params'
             old = checkpoints.leaves(step, part=part)
     found = match(init, old, flat(new), source=str(source))
-    check_loaded(experiment, source, found.loaded)
+    if (source / 'config.json').exists():
+        check_loaded(experiment, read_json(source / 'config.json'), found.loaded, source=str(source))
     return Start(source, step, part, found, old)
 
 

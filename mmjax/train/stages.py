@@ -5,11 +5,13 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mmjax.config import dump
 from mmjax.errors import UserError, nearest
 from mmjax.experiment import Experiment
 from mmjax.paths import flat
 from mmjax.train.init import match, newest_step, told
 from mmjax.train.run import Prepared, has_checkpoint, prepare, train
+from mmjax.train.vocabulary import check_loaded
 
 
 def by_name(stages: Sequence[Experiment]) -> dict[str, Experiment]:
@@ -53,7 +55,9 @@ def train_stages(stages: Mapping[str, Experiment], *, workdir: str, config_file:
         prepared[name] = prepare(stage, run=None if waits else run)
         if waits:
             old, new = (flat(prepared[n].shapes.params) for n in (init.stage, name))
-            match(init, old, new, source=f'stage {init.stage}')
+            source = f'stage {init.stage}'
+            found = match(init, old, new, source=source)
+            check_loaded(stage, dump(stages[init.stage]), found.loaded, source=source)
     results: dict[str, float] = {}
     for name, stage in stages.items():
         _check_source(directory / name, stage)

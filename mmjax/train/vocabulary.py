@@ -3,7 +3,6 @@
 import argparse
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from mmjax.config import dump, load_stages
@@ -12,7 +11,6 @@ from mmjax.data.bpe import train_bpe
 from mmjax.data.tokenizer import tokenizers_of
 from mmjax.errors import UserError
 from mmjax.experiment import Experiment
-from mmjax.train.files import read_json
 
 TABLE = '/embed/embedding'  # of the encoders of text
 
@@ -43,23 +41,23 @@ def learn(stages: Sequence[Experiment], *, field: str | None = None) -> dict[str
     return learned
 
 
-def check_loaded(experiment: Experiment, run: Path, loaded: Mapping[str, str]) -> None:
+def check_loaded(experiment: Experiment, old: Mapping[str, Any], loaded: Mapping[str, str], *, source: str) -> None:
     """Raises UserError where vectors of words are taken from a run that had another vocabulary.
 
-    loaded: by path in this model, that of the old run's. Both configs are read as JSON: classes of the old one need not
-    be there any more.
+    old: that run's config, dumped: its classes need not be there any more. loaded: by path in this model, that of the
+    old run's. source: what the run is called in messages.
     """
-    tables = [(new, old) for new, old in loaded.items() if new.endswith(TABLE)]
-    if not tables or not (run / 'config.json').exists():
+    tables = [(new, taken) for new, taken in loaded.items() if new.endswith(TABLE)]
+    if not tables:
         return
-    ours, theirs = (list(_tokenizers(dumped['data'])) for dumped in (dump(experiment), read_json(run / 'config.json')))
-    for new, old in tables:
-        now, before = ([t for t in them if t['key'] == _modality(at)] for them, at in ((ours, new), (theirs, old)))
+    ours, theirs = (list(_tokenizers(dumped['data'])) for dumped in (dump(experiment), old))
+    for new, taken in tables:
+        now, before = ([t for t in them if t['key'] == _modality(at)] for them, at in ((ours, new), (theirs, taken)))
         if now and before and not any(_alike(a, b) for a in now for b in before):
             kinds = [str(them[0]['class']).rpartition('.')[2] for them in (now, before)]
             raise UserError(
                 f"init_from: {new} are vectors of the words of another vocabulary: '{_modality(new)}' is tokenized by "
-                f'{kinds[0]} here and by another {kinds[1]} in {run}; use its tokenizer, or add {new} to '
+                f'{kinds[0]} here and by another {kinds[1]} in {source}; use its tokenizer, or add {new} to '
                 'init_from.left_out'
             )
 

@@ -8,8 +8,8 @@ from mmjax.data import Bpe, Data, Image
 from mmjax.data.bpe import LEAST
 from mmjax.errors import UserError
 from mmjax.evals.accuracy import Accuracy
-from mmjax.experiment import Evaluation
-from mmjax.train.files import write_json
+from mmjax.experiment import Evaluation, InitFrom
+from mmjax.train.stages import train_stages
 from mmjax.train.vocabulary import check_loaded, main
 from tests.train import toy
 
@@ -62,16 +62,22 @@ def with_words(tokenizer, **changes):
     return toy.experiment(data=Data(toy.Toy(20), (Image('image', size=8), tokenizer)), **changes)
 
 
-def test_words_of_another_run_are_told_where_parameters_are_loaded(tmp_path):
+def test_words_of_another_run_are_told_where_parameters_are_loaded():
     """As many of them, so that no shape tells."""
-    write_json(tmp_path / 'config.json', config.dump(with_words(OTHER)))
-    table = {'encoders_text/embed/embedding': 'encoders_text/embed/embedding'}
-    with pytest.raises(UserError, match="'text' is tokenized by Words here and by another Words in"):
-        check_loaded(with_words(WORDS), tmp_path, table)
-    check_loaded(with_words(dataclasses.replace(OTHER, length=9)), tmp_path, table)
-    check_loaded(with_words(WORDS), tmp_path, {'fusion/stack': 'fusion/stack'})
+    old, table = config.dump(with_words(OTHER)), {'encoders_text/embed/embedding': 'encoders_text/embed/embedding'}
+    with pytest.raises(UserError, match="'text' is tokenized by Words here and by another Words in runs/old"):
+        check_loaded(with_words(WORDS), old, table, source='runs/old')
+    check_loaded(with_words(dataclasses.replace(OTHER, length=9)), old, table, source='runs/old')
+    check_loaded(with_words(WORDS), old, {'fusion/stack': 'fusion/stack'}, source='runs/old')
     renamed = with_words(dataclasses.replace(OTHER, key='question'))
-    check_loaded(renamed, tmp_path, {'encoders_question/embed/embedding': 'encoders_text/embed/embedding'})
+    renamed_table = {'encoders_question/embed/embedding': 'encoders_text/embed/embedding'}
+    check_loaded(renamed, old, renamed_table, source='runs/old')
+
+
+def test_words_of_an_earlier_stage_are_told_before_it_trains():
+    stages = (with_words(OTHER, name='a', evals={}), with_words(WORDS, name='b', init_from=InitFrom(stage='a')))
+    with pytest.raises(UserError, match="'text' is tokenized by Words here and by another Words in stage a"):
+        train_stages({stage.name: stage for stage in stages}, workdir='nowhere')
 
 
 def test_an_evaluation_reads_text_as_training_does():
