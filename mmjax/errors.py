@@ -1,7 +1,7 @@
-"""The one exception that means "the user can mend this", and the hint that goes with it."""
+"""The one exception that means "the user can mend this", the hint that goes with it, and the commonest check."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 
 class UserError(Exception):
@@ -15,3 +15,18 @@ def nearest(word: str, words: Iterable[str]) -> str:
     """Returns `"; did you mean 'x'?"` for the word of `words` closest to `word`, or '' if none is close."""
     found = difflib.get_close_matches(word, list(words), n=1, cutoff=0.6)
     return f"; did you mean '{found[0]}'?" if found else ''
+
+
+def check_output(name: str, outputs: Collection[str], *, asker: str) -> None:
+    """Raises UserError, in the name of `asker`, where the model has no such output."""
+    _check(name, outputs, what='output of the model', asker=asker)
+
+
+def check_field(name: str, batch: Collection[str], *, asker: str) -> None:
+    """Raises UserError, in the name of `asker`, where the batch has no such field."""
+    _check(name, batch, what='field of the batch', asker=asker)
+
+
+def _check(name: str, there: Collection[str], *, what: str, asker: str) -> None:
+    if name not in there:
+        raise UserError(f"{asker}: no {what} '{name}'{nearest(name, there)} (there are {sorted(there)})")

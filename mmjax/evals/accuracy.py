@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import log_softmax, logsumexp
 
-from mmjax.errors import UserError
-from mmjax.evals.base import Columns, Evaluator, check_there
+from mmjax.errors import UserError, check_field, check_output
+from mmjax.evals.base import Columns, Evaluator
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,14 @@ class Accuracy(Evaluator):
     target: str = 'answer'
     by: str = ''
 
+    @property
+    def asks(self) -> tuple[str, ...]:
+        return (self.output,)
+
     def predictions(self, outputs: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]) -> Columns:
         for name in (self.target, self.by):
             if name:
-                check_there(name, 'field of the data', batch, asker='accuracy')
+                check_field(name, batch, asker='accuracy')
         logs, target = self.log_probabilities(outputs), batch[self.target]
         columns = {
             'predicted': logs.argmax(axis=-1).astype(np.int32),
@@ -40,7 +44,7 @@ class Accuracy(Evaluator):
 
     def log_probabilities(self, outputs: Mapping[str, np.ndarray]) -> Float[np.ndarray, 'b c']:
         """Of each class, from the logits."""
-        check_there(self.output, 'output of the model', outputs, asker='accuracy')
+        check_output(self.output, outputs, asker='accuracy')
         return log_softmax(outputs[self.output].astype(np.float64), axis=-1)
 
     def metrics(self, columns: Columns, labels: Mapping[str, tuple[str, ...]]) -> dict[str, float]:
@@ -60,10 +64,14 @@ class EnsembleAccuracy(Accuracy):
 
     outputs: tuple[str, ...] = ()
 
+    @property
+    def asks(self) -> tuple[str, ...]:
+        return self.outputs
+
     def log_probabilities(self, outputs: Mapping[str, np.ndarray]) -> Float[np.ndarray, 'b c']:
         if not self.outputs:
             raise UserError('ensemble_accuracy: name the outputs whose probabilities it averages')
         for name in self.outputs:
-            check_there(name, 'output of the model', outputs, asker='accuracy')
+            check_output(name, outputs, asker='accuracy')
         logs = np.stack([log_softmax(outputs[name].astype(np.float64), axis=-1) for name in self.outputs])
         return logsumexp(logs, axis=0) - np.log(len(logs))

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmjax.errors import UserError, nearest
-from mmjax.evals.base import Columns, Evaluator, check_there
+from mmjax.errors import UserError, check_field, check_output, nearest
+from mmjax.evals.base import Columns, Evaluator
 from mmjax.evals.retrieval import ranks_among, recall
 
 
@@ -29,10 +29,14 @@ class RetrievalAcross(Evaluator):
     group: str = ''
     ks: tuple[int, ...] = (1, 5, 10)
 
+    @property
+    def asks(self) -> tuple[str, ...]:
+        return (self.output,)
+
     def predictions(self, outputs: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]) -> Columns:
-        check_there(self.output, 'output of the model', outputs, asker='retrieval_across')
+        check_output(self.output, outputs, asker='retrieval_across')
         for name in (self.by, self.group):
-            check_there(name, 'field of the data', batch, asker='retrieval_across')
+            check_field(name, batch, asker='retrieval_across')
         return {'x': outputs[self.output].astype(np.float32), 'by': batch[self.by], 'group': batch[self.group]}
 
     def metrics(self, columns: Columns, labels: Mapping[str, tuple[str, ...]]) -> dict[str, float]:

@@ -2,12 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float
-
-from mmjax.errors import UserError, nearest
 
 Columns = dict[str, np.ndarray]
 
@@ -15,6 +13,18 @@ Columns = dict[str, np.ndarray]
 @dataclass(frozen=True)
 class Evaluator:
     """Scores a split in two pure steps, so that predictions can be stored per example and scored again."""
+
+    @property
+    def asks(self) -> tuple[str, ...] | None:
+        """The outputs that it reads; no other is computed, or leaves the devices. None: all of them."""
+        return None
+
+    def asked(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
+        """What it asks for of all outputs; where one is missing, all of them, for `predictions` to tell."""
+        names = self.asks
+        if names is None or not set(names) <= outputs.keys():
+            return dict(outputs)
+        return {name: outputs[name] for name in names}
 
     def predictions(self, outputs: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]) -> Columns:
         """Columns [b, …] of what is kept of each example: predictions, probabilities, targets."""
@@ -41,9 +51,3 @@ class PairEvaluator(Evaluator):
     def of_pairs(self, outputs: Mapping[str, np.ndarray]) -> Float[np.ndarray, 'b']:
         """The score of each pair, from the model's outputs."""
         raise NotImplementedError
-
-
-def check_there(name: str, what: str, there: Mapping[str, np.ndarray], *, asker: str) -> None:
-    """Raises UserError, in the name of `asker`, where there is no `what` of that name."""
-    if name not in there:
-        raise UserError(f"{asker}: no {what} '{name}'{nearest(name, there)} (there are {sorted(there)})")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmjax.errors import UserError, nearest
+from mmjax.errors import UserError, check_field, check_output
 from mmjax.evals.base import Columns, Evaluator
 
 NGRAMS = 4  # CIDEr-D counts runs of 1 to so many words
@@ -29,13 +29,13 @@ class Captions(Evaluator):
     output: str = 'text'
     references: str = 'references'
 
+    @property
+    def asks(self) -> tuple[str, ...]:
+        return (self.output,)
+
     def predictions(self, outputs: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]) -> Columns:
-        for name, what, there in (
-            (self.output, 'output', outputs),
-            (self.references, 'field of the data', batch),
-        ):
-            if name not in there:
-                raise UserError(f"captions: no {what} '{name}'{nearest(name, there)} (there are {sorted(there)})")
+        check_output(self.output, outputs, asker='captions')
+        check_field(self.references, batch, asker='captions')
         written = outputs[self.output]
         if written.dtype.kind != 'U':
             raise UserError(

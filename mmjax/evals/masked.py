@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import log_softmax
 
-from mmjax.errors import UserError, nearest
+from mmjax.errors import UserError, check_output
 from mmjax.evals.base import Columns, Evaluator
 
 
@@ -21,10 +21,12 @@ class MaskedAccuracy(Evaluator):
     output: str = 'text'
     field: str = 'text'
 
+    @property
+    def asks(self) -> tuple[str, ...]:
+        return (self.output,)
+
     def predictions(self, outputs: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]) -> Columns:
-        if self.output not in outputs:
-            there = sorted(outputs)
-            raise UserError(f"masked_accuracy: no output '{self.output}'{nearest(self.output, there)} ({there})")
+        check_output(self.output, outputs, asker='masked_accuracy')
         if f'{self.field}/masked' not in batch:
             raise UserError(f"masked_accuracy: '{self.field}' is not masked; give the evaluation a view that masks it")
         logs = log_softmax(outputs[self.output].astype(np.float64), axis=-1)

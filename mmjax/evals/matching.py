@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.stats import rankdata
 
-from mmjax.errors import UserError, nearest
+from mmjax.errors import UserError, check_field, check_output
 from mmjax.evals.accuracy import Accuracy
 from mmjax.evals.base import Columns, PairEvaluator
 from mmjax.evals.retrieval import ranks_of, recall
@@ -50,16 +50,17 @@ class MatchRetrieval(PairEvaluator):
     group: str = ''
     ks: tuple[int, ...] = (1, 5, 10)
 
+    @property
+    def asks(self) -> tuple[str, ...]:
+        return (self.output,)
+
     def of_pairs(self, outputs: Mapping[str, np.ndarray]) -> Float[np.ndarray, 'b']:
-        if self.output not in outputs:
-            there = sorted(outputs)
-            raise UserError(f"match_retrieval: no output '{self.output}'{nearest(self.output, there)} (it has {there})")
+        check_output(self.output, outputs, asker='match_retrieval')
         return odds(outputs[self.output], asker='match_retrieval')
 
     def predictions(self, outputs: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]) -> Columns:
-        if self.group and self.group not in batch:
-            there = sorted(batch)
-            raise UserError(f"match_retrieval: no field '{self.group}'{nearest(self.group, there)} ({there})")
+        if self.group:
+            check_field(self.group, batch, asker='match_retrieval')
         return {'group': batch[self.group]} if self.group else {}
 
     def metrics(self, columns: Columns, labels: Mapping[str, tuple[str, ...]]) -> dict[str, float]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from einops import rearrange
 
-from mmjax.errors import UserError, nearest
+from mmjax.errors import UserError, check_field, check_output
 from mmjax.evals.base import Columns, Evaluator
 
 
@@ -22,15 +22,13 @@ class RegressionError(Evaluator):
     output: str = 'value'
     target: str = 'value'
 
+    @property
+    def asks(self) -> tuple[str, ...]:
+        return (self.output,)
+
     def predictions(self, outputs: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]) -> Columns:
-        for name, what, there in (
-            (self.output, 'output of the model', outputs),
-            (self.target, 'field of the data', batch),
-        ):
-            if name not in there:
-                raise UserError(
-                    f"regression_error: no {what} '{name}'{nearest(name, there)} (there are {sorted(there)})"
-                )
+        check_output(self.output, outputs, asker='regression_error')
+        check_field(self.target, batch, asker='regression_error')
         guess, target = outputs[self.output].astype(np.float32), batch[self.target].astype(np.float32)
         target = rearrange(target, 'b -> b 1') if target.ndim == 1 else target
         if guess.shape != target.shape:

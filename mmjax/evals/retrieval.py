@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from mmjax.errors import UserError, nearest
+from mmjax.errors import UserError, check_field, check_output
 from mmjax.evals.base import Columns, Evaluator
 
 AT_ONCE = 1024  # queries
@@ -30,14 +30,15 @@ class Retrieval(Evaluator):
     group: str = ''
     ks: tuple[int, ...] = (1, 5, 10)
 
+    @property
+    def asks(self) -> tuple[str, ...]:
+        return (self.a, self.b)
+
     def predictions(self, outputs: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]) -> Columns:
         for name in (self.a, self.b):
-            if name not in outputs:
-                there = sorted(outputs)
-                raise UserError(f"retrieval: no output of the model '{name}'{nearest(name, there)} (it has {there})")
-        if self.group and self.group not in batch:
-            there = sorted(batch)
-            raise UserError(f"retrieval: no field of the data '{self.group}'{nearest(self.group, there)} ({there})")
+            check_output(name, outputs, asker='retrieval')
+        if self.group:
+            check_field(self.group, batch, asker='retrieval')
         columns = {'a': outputs[self.a].astype(np.float32), 'b': outputs[self.b].astype(np.float32)}
         return columns | ({'group': batch[self.group]} if self.group else {})
 

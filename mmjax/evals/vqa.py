@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmjax.evals.base import Columns, Evaluator, check_there
+from mmjax.errors import check_field, check_output
+from mmjax.evals.base import Columns, Evaluator
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,16 @@ class VqaAccuracy(Evaluator):
     target: str = 'answer'
     by: str = ''
 
+    @property
+    def asks(self) -> tuple[str, ...]:
+        return (self.output,)
+
     def predictions(self, outputs: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]) -> Columns:
         candidates, scores = f'{self.target}/candidates', f'{self.target}/scores'
-        check_there(self.output, 'output of the model', outputs, asker='vqa_accuracy')
+        check_output(self.output, outputs, asker='vqa_accuracy')
         for name in (candidates, scores, self.by):
             if name:
-                check_there(name, 'field of the data', batch, asker='vqa_accuracy')
+                check_field(name, batch, asker='vqa_accuracy')
         logits = outputs[self.output]
         predicted = logits.argmax(axis=-1).astype(np.int32)
         given = batch[candidates] == predicted[:, None]

@@ -8,7 +8,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mmjax.errors import UserError, nearest
+from mmjax.errors import UserError, check_output
 from mmjax.objectives.base import Objective
 from mmjax.objectives.pairs import EXACT, log_sums, softplus_sums
 from mmjax.types import Batch, Outputs
@@ -36,9 +36,7 @@ class Contrastive(Objective):
         if len(set(self.outputs)) < 2:
             raise UserError(f'contrastive.outputs: {self.outputs}: name two embeddings or more')
         for name in (*self.outputs, self.temperature):
-            if name not in outputs:
-                there = sorted(outputs)
-                raise UserError(f"contrastive: no output of the model '{name}'{nearest(name, there)} (it has {there})")
+            check_output(name, outputs, asker='contrastive')
         log_scale, bias = outputs[self.temperature][0].astype(jnp.float32)
         losses, met = [], []
         for a, b, real in self._pairs(outputs, batch):

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from mmjax.errors import UserError, nearest
+from mmjax.errors import check_field, check_output
 from mmjax.objectives.base import Objective, with_target
 from mmjax.types import Batch, Outputs
 
@@ -27,12 +27,8 @@ class CrossEntropy(Objective):
     smoothing: float = 0.0
 
     def __call__(self, outputs: Outputs, batch: Batch) -> Float[Array, 'b']:
-        for name, where, there in (
-            (self.output, 'output of the model', outputs),
-            (self.target, 'field of the batch', batch),
-        ):
-            if name not in there:
-                raise UserError(f"cross_entropy: no {where} '{name}'{nearest(name, there)} (there are {sorted(there)})")
+        check_output(self.output, outputs, asker='cross_entropy')
+        check_field(self.target, batch, asker='cross_entropy')
         logits, target = outputs[self.output], batch[self.target]
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, target)
         if self.smoothing:

@@ -13,7 +13,7 @@ import optax
 from einops import rearrange, reduce
 from jaxtyping import Array, Bool, Float
 
-from mmjax.errors import UserError, nearest
+from mmjax.errors import UserError, check_output, nearest
 from mmjax.objectives.base import Objective
 from mmjax.types import Batch, Outputs
 
@@ -35,9 +35,7 @@ class Masked(Objective):
     field: str = ''
 
     def __call__(self, outputs: Outputs, batch: Batch) -> Float[Array, 'b']:
-        if self.output not in outputs:
-            there = sorted(outputs)
-            raise UserError(f"masked: no output of the model '{self.output}'{nearest(self.output, there)} ({there})")
+        check_output(self.output, outputs, asker='masked')
         masked = self._masked(batch)
         losses = self.of_tokens(outputs[self.output].astype(jnp.float32), batch[f'{self.field}/target'], masked)
         return jnp.where(masked, losses, 0).sum(axis=1) / jnp.maximum(masked.sum(axis=1), 1)

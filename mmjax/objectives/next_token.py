@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float
 
-from mmjax.errors import UserError, nearest
+from mmjax.errors import UserError, check_output, nearest
 from mmjax.objectives.base import Objective
 from mmjax.types import PAD_ID, Batch, Outputs
 
@@ -34,11 +34,7 @@ class NextToken(Objective):
     smoothing: float = 0.0
 
     def __call__(self, outputs: Outputs, batch: Batch) -> Float[Array, 'b']:
-        if self.output not in outputs:
-            there = sorted(outputs)
-            raise UserError(
-                f"next_token: no output of the model '{self.output}'{nearest(self.output, there)} ({there})"
-            )
+        check_output(self.output, outputs, asker='next_token')
         counts = self._counts(batch)
         logits, ids = outputs[self.output][:, :-1], batch[self.target][:, 1:]
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, ids)

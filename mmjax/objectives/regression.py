@@ -8,7 +8,7 @@ import optax
 from einops import rearrange
 from jaxtyping import Array, Float
 
-from mmjax.errors import UserError, nearest
+from mmjax.errors import UserError, check_field, check_output
 from mmjax.objectives.base import Objective, with_target
 from mmjax.types import Batch, Outputs
 
@@ -30,12 +30,8 @@ class Regression(Objective):
     target: str = 'value'
 
     def __call__(self, outputs: Outputs, batch: Batch) -> Float[Array, 'b']:
-        for name, where, there in (
-            (self.output, 'output of the model', outputs),
-            (self.target, 'field of the batch', batch),
-        ):
-            if name not in there:
-                raise UserError(f"regression: no {where} '{name}'{nearest(name, there)} (there are {sorted(there)})")
+        check_output(self.output, outputs, asker='regression')
+        check_field(self.target, batch, asker='regression')
         guess, target = outputs[self.output].astype(jnp.float32), batch[self.target].astype(jnp.float32)
         target = rearrange(target, 'b -> b 1') if target.ndim == 1 else target
         if guess.shape != target.shape:

@@ -6,7 +6,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmjax.errors import UserError, nearest
+from mmjax.errors import UserError, check_output
 from mmjax.objectives.base import Objective
 from mmjax.types import Batch, Outputs
 
@@ -37,9 +37,7 @@ class ExpertUse(Objective):
     least: float = 2.0
 
     def __call__(self, outputs: Outputs, batch: Batch) -> Float[Array, 'b']:
-        if self.output not in outputs:
-            near = nearest(self.output, outputs)
-            raise UserError(f"expert_use: no output of the model '{self.output}'{near} (there are {sorted(outputs)})")
+        check_output(self.output, outputs, asker='expert_use')
         told = outputs[self.output]
         if told.ndim != 5 or told.shape[3] != 4:
             raise UserError(

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from mmjax.errors import UserError, nearest
+from mmjax.errors import check_field, check_output
 from mmjax.objectives.base import Objective, with_target
 from mmjax.types import Batch, Outputs
 
@@ -29,13 +29,9 @@ class SoftTargets(Objective):
 
     def __call__(self, outputs: Outputs, batch: Batch) -> Float[Array, 'b']:
         candidates, scores = f'{self.target}/candidates', f'{self.target}/scores'
-        for name, where, there in (
-            (self.output, 'output of the model', outputs),
-            (candidates, 'field of the batch', batch),
-            (scores, 'field of the batch', batch),
-        ):
-            if name not in there:
-                raise UserError(f"soft_targets: no {where} '{name}'{nearest(name, there)} (there are {sorted(there)})")
+        check_output(self.output, outputs, asker='soft_targets')
+        for name in (candidates, scores):
+            check_field(name, batch, asker='soft_targets')
         logits, ids = outputs[self.output], batch[candidates]
         b, c = logits.shape
         place = jnp.where(ids < 0, c, ids)  # beyond the last class, so that it is dropped; -1 would be the last one

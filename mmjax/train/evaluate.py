@@ -11,7 +11,6 @@ from jax.experimental import multihost_utils
 from mmjax.data import eval_batches, open_data
 from mmjax.evals.base import Columns, PairEvaluator
 from mmjax.experiment import Evaluation, Experiment
-from mmjax.generate.base import Predictor
 from mmjax.sharding import place_batch
 from mmjax.train.pairs import PairScorer
 from mmjax.train.passes import cast
@@ -21,11 +20,11 @@ from mmjax.views.base import CLEAN, View
 
 
 class Scorer:
-    """Evaluates an experiment's splits; compiles each way to ask the model once for all of them."""
+    """Evaluates an experiment's splits; compiles each way to ask the model, and what is asked, once for all of them."""
 
     def __init__(self, experiment: Experiment, mesh: jax.sharding.Mesh):
         self._experiment, self._mesh = experiment, mesh
-        self._compiled: dict[Predictor, Callable[[Any, Batch], tuple[Outputs, Batch]]] = {}
+        self._compiled: dict[Any, Callable[[Any, Batch], tuple[Outputs, Batch]]] = {}
         self._pairs = PairScorer(experiment, mesh)
 
     def score(self, evaluation: Evaluation, params: Any) -> tuple[dict[str, float], Columns]:
@@ -41,15 +40,16 @@ class Scorer:
             columns = self._pairs.columns(evaluator, batches, params)
             return evaluator.metrics(columns, labels), columns
         parts, key, predictor = [], jax.random.key(0), evaluation.predictor
-        if predictor not in self._compiled:
-            ask = functools.partial(_predict_and_keep, experiment=self._experiment, predictor=predictor)
-            self._compiled[predictor] = jax.jit(ask)
+        asking = predictor, evaluator.asks
+        if asking not in self._compiled:
+            ask = functools.partial(_predict_and_keep, experiment=self._experiment, evaluation=evaluation)
+            self._compiled[asking] = jax.jit(ask)
         for number, batch in enumerate(batches):
             with jax.set_mesh(self._mesh):
                 placed = place_batch(batch, self._mesh)
                 if evaluation.view != CLEAN:
                     placed = _seen(placed, jax.random.fold_in(key, number), view=evaluation.view)
-                outputs, kept = self._compiled[predictor](params, placed)
+                outputs, kept = self._compiled[asking](params, placed)
             outputs, kept = multihost_utils.process_allgather((outputs, kept), tiled=True)
             outputs = read_texts(outputs, predictor, evaluation.data)
             columns = evaluator.predictions(outputs, kept) | {'index': kept['index']}
@@ -65,8 +65,9 @@ def _seen(batch: Batch, key: jax.Array, *, view: View) -> Batch:
 
 
 def _predict_and_keep(
-    params: Any, batch: Batch, *, experiment: Experiment, predictor: Predictor
+    params: Any, batch: Batch, *, experiment: Experiment, evaluation: Evaluation
 ) -> tuple[Outputs, Batch]:
-    """The outputs, and what an evaluator may ask of the batch: everything but the modalities themselves."""
+    """The outputs that are asked for, and what may be asked of the batch: everything but the modalities themselves."""
     kept = {name: x for name, x in batch.items() if name not in experiment.model.encoders}
-    return predictor(experiment.model, cast(params, experiment.precision), batch), kept
+    outputs = evaluation.predictor(experiment.model, cast(params, experiment.precision), batch)
+    return evaluation.evaluator.asked(outputs), kept

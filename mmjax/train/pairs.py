@@ -22,7 +22,8 @@ class PairScorer:
     def __init__(self, experiment: Experiment, mesh: jax.sharding.Mesh):
         self._experiment, self._mesh = experiment, mesh
         self._encode = jax.jit(functools.partial(_encode_and_keep, experiment=experiment))
-        self._answer = jax.jit(functools.partial(_answer, experiment=experiment))
+        answer = functools.partial(_answer, experiment=experiment)
+        self._answer = jax.jit(answer, static_argnames='evaluator')
 
     def columns(self, evaluator: PairEvaluator, batches: Iterable[Mapping[str, np.ndarray]], params: Any) -> Columns:
         """`scores` [n n], `present` [n] and what the evaluator keeps of each example, with `index`."""
@@ -48,7 +49,7 @@ class PairScorer:
             first, second = np.divmod(pairs, n)
             rows = {name: second if name == evaluator.modalities[1] else first for name in encoded}
             with jax.set_mesh(self._mesh):
-                outputs = self._answer(params, encoded, place_batch(rows, self._mesh))
+                outputs = self._answer(params, encoded, place_batch(rows, self._mesh), evaluator=evaluator)
             scores.append(evaluator.of_pairs(multihost_utils.process_allgather(outputs, tiled=True)))
         return rearrange(np.concatenate(scores)[: n * n], '(first second) -> first second', second=n)
 
@@ -58,6 +59,8 @@ def _encode_and_keep(params: Any, batch: Batch, *, experiment: Experiment) -> tu
     return apply_model(experiment, params, batch, train=False, method='encode'), kept
 
 
-def _answer(params: Any, encoded: dict[str, Tokens], rows: Batch, *, experiment: Experiment) -> Outputs:
+def _answer(
+    params: Any, encoded: dict[str, Tokens], rows: Batch, *, experiment: Experiment, evaluator: PairEvaluator
+) -> Outputs:
     pairs = {name: jax.tree.map(lambda x, name=name: x[rows[name]], tokens) for name, tokens in encoded.items()}
-    return apply_model(experiment, params, pairs, train=False, method='answer')
+    return evaluator.asked(apply_model(experiment, params, pairs, train=False, method='answer'))

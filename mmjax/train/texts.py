@@ -25,8 +25,9 @@ def read_texts(outputs: Mapping[str, np.ndarray], predictor: Predictor, data: Fe
     """The outputs with those that are ids of a text [b n] as texts [b]."""
     read = {}
     for name, modality in predictor.texts.items():
-        tokenizer = find_tokenizer(data, modality)
-        read[name] = np.array([tokenizer.decode(ids) for ids in outputs[name]], dtype=np.str_)
+        if name in outputs:
+            tokenizer = find_tokenizer(data, modality)
+            read[name] = np.array([tokenizer.decode(ids) for ids in outputs[name]], dtype=np.str_)
     return {**outputs, **read}
 
 

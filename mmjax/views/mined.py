@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from einops import rearrange, repeat
 from jaxtyping import Array, Bool, Float, Int
 
-from mmjax.errors import UserError, nearest
+from mmjax.errors import UserError, check_output
 from mmjax.types import Batch, Outputs
 from mmjax.views.base import CLEAN, View, field_of
 
@@ -66,9 +66,7 @@ class HardNegatives(Mined):
 
     def mine(self, outputs: Outputs, batch: Batch, key: jax.Array) -> Mining:
         for name in (*self.outputs, self.temperature):
-            if name not in outputs:
-                there = sorted(outputs)
-                raise UserError(f"hard_negatives: no output '{name}'{nearest(name, there)} (the model has {there})")
+            check_output(name, outputs, asker='hard_negatives')
         a, b = (jax.lax.stop_gradient(outputs[name].astype(jnp.float32)) for name in self.outputs)
         scale = jnp.exp(jax.lax.stop_gradient(outputs[self.temperature][0, 0].astype(jnp.float32)))
         real = (batch['weight'] > 0) & a.any(axis=-1) & b.any(axis=-1)

@@ -40,8 +40,8 @@ def test_examples_without_the_target_are_left_out():
     ('evaluator', 'message'),
     [
         (Accuracy(output='anser'), "no output of the model 'anser'; did you mean 'answer'"),
-        (Accuracy(target='label'), "no field of the data 'label'"),
-        (Accuracy(by='kin'), "no field of the data 'kin'; did you mean 'kind'"),
+        (Accuracy(target='label'), "no field of the batch 'label'"),
+        (Accuracy(by='kin'), "no field of the batch 'kin'; did you mean 'kind'"),
     ],
 )
 def test_missing_fields(evaluator, message):

@@ -33,7 +33,7 @@ def test_a_query_without_a_right_answer_never_finds_one():
 
 
 def test_what_is_not_there():
-    with pytest.raises(UserError, match="no field of the data 'bas'"):
+    with pytest.raises(UserError, match="no field of the batch 'bas'"):
         scored(RetrievalAcross(queries='lines', gallery='color', group='bas'), np.eye(2), [0, 1], [7, 7])
     with pytest.raises(UserError, match="style has no class 'line'; did you mean 'lines'"):
         scored(RetrievalAcross(queries='line', gallery='color', group='base'), np.eye(2), [0, 1], [7, 7])

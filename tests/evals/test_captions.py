@@ -81,9 +81,9 @@ def test_metrics_of_a_split():
 
 
 def test_what_is_missing_is_named():
-    with pytest.raises(UserError, match="no output 'text'; did you mean 'texts'"):
+    with pytest.raises(UserError, match="no output of the model 'text'; did you mean 'texts'"):
         Captions().predictions({'texts': np.array(['a'])}, {})
-    with pytest.raises(UserError, match="no field of the data 'references'"):
+    with pytest.raises(UserError, match="no field of the batch 'references'"):
         Captions().predictions({'text': np.array(['a'])}, {'answer': np.zeros(1)})
     with pytest.raises(UserError, match='is int32, no text; give the evaluation a predictor that writes one'):
         Captions().predictions({'text': np.zeros((1, 3), np.int32)}, {'references': np.zeros((1, 1, 4), np.uint8)})

@@ -47,7 +47,7 @@ def test_retrieval_by_score_against_sorting():
             expected = np.mean([of[i] in of[order[i, :k]] for i in range(25)])
             assert found[f'recall@{k}/{name}'] == pytest.approx(expected)
     assert 0 < found['chance@1/text_to_image'] < found['chance@5/text_to_image'] < 1
-    with pytest.raises(UserError, match="no field 'thin'; did you mean 'thing'"):
+    with pytest.raises(UserError, match="no field of the batch 'thin'; did you mean 'thing'"):
         MatchRetrieval(group='thin').predictions({}, {'thing': group})
-    with pytest.raises(UserError, match="no output 'match'"):
+    with pytest.raises(UserError, match="no output of the model 'match'"):
         evaluator.of_pairs({'answer': np.zeros((2, 2))})

@@ -108,5 +108,5 @@ def test_a_model_that_diverged_finds_nothing():
 def test_names_that_are_not_there():
     with pytest.raises(UserError, match="no output of the model 'image'"):
         Retrieval().predictions({'imagine': np.ones((2, 2))}, {})
-    with pytest.raises(UserError, match="no field of the data 'base'"):
+    with pytest.raises(UserError, match="no field of the batch 'base'"):
         Retrieval(group='base').predictions({'image': np.ones((2, 2)), 'text': np.ones((2, 2))}, {'bass': np.ones(2)})

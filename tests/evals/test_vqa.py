@@ -30,8 +30,8 @@ def test_by_hand():
     ('evaluator', 'message'),
     [
         (VqaAccuracy(output='anser'), "no output of the model 'anser'; did you mean 'answer'"),
-        (VqaAccuracy(target='kind'), "no field of the data 'kind/candidates'"),
-        (VqaAccuracy(by='knd'), "no field of the data 'knd'; did you mean 'kind'"),
+        (VqaAccuracy(target='kind'), "no field of the batch 'kind/candidates'"),
+        (VqaAccuracy(by='knd'), "no field of the batch 'knd'; did you mean 'kind'"),
     ],
 )
 def test_missing_fields(evaluator, message):

@@ -107,7 +107,7 @@ def test_some_examples_have_anothers_text_and_say_so():
 
 def test_what_cannot_be_mined_is_told():
     outputs, batch = pairs()
-    with pytest.raises(UserError, match="no output 'picture'"):
+    with pytest.raises(UserError, match="no output of the model 'picture'"):
         HardNegatives(outputs=('picture', 'text')).mine(outputs, batch, KEY)
     with pytest.raises(UserError, match="no field 'thin'; did you mean 'thing'"):
         HardNegatives(group='thin').mine(outputs, batch, KEY)
