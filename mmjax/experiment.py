@@ -47,11 +47,14 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Log:
-    """every: steps between rows of metrics.jsonl. tensorboard, wandb: also write them there."""
+    """every: steps between rows of metrics.jsonl. tensorboard, wandb: also write them there. source_gradients: of a
+    mixture, also the norm of the gradient of each source, for which every such row costs a further pass for each.
+    """
 
     every: int = 20
     tensorboard: bool = True
     wandb: bool = False
+    source_gradients: bool = field(default=False, metadata={'old': False})
 
 
 @dataclass(frozen=True)
@@ -155,6 +158,8 @@ class Experiment:
             raise UserError('objectives: there is none, so there is nothing to minimise')
         if self.checkpoint.every < 1 or self.checkpoint.keep < 1 or self.log.every < 1:
             raise UserError('checkpoint.every, checkpoint.keep and log.every must be at least 1')
+        if self.log.source_gradients and list(self.data.parts) == ['']:
+            raise UserError('log.source_gradients: the data are no Mixture, which alone has several sources')
 
     def _check_views(self) -> None:
         for name, objective in self.objectives.items():

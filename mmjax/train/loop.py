@@ -19,7 +19,7 @@ from mmjax.train.checkpoint import Checkpoints
 from mmjax.train.evaluate import Scorer
 from mmjax.train.metrics import Progress, Writers
 from mmjax.train.state import TrainState
-from mmjax.train.step import train_step
+from mmjax.train.step import source_gradients, train_step
 from mmjax.train.timing import Stopwatch
 
 
@@ -45,20 +45,24 @@ def run_steps(
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
+    gradients_fn = jax.jit(functools.partial(source_gradients, experiment=experiment))
     progress = Progress(start=start, steps=experiment.steps, quiet=writers is None)
     try:
         for step in range(start + 1, experiment.steps + 1):
             waiting = time.perf_counter()
             batch = next(batches)
             stopwatch.waited(time.perf_counter() - waiting)
+            logs = step % experiment.log.every == 0  # whatever the length: a run that is prolonged has the same rows
             with jax.set_mesh(mesh):
-                state, metrics = step_fn(state, place_batch(batch, mesh))
+                placed = place_batch(batch, mesh)
+                told = gradients_fn(state, placed) if logs and experiment.log.source_gradients else {}
+                state, metrics = step_fn(state, placed)
             if step == start + 1:
                 jax.block_until_ready(state)
                 stopwatch.restart(step)  # what was compiled is not part of the rate
 
-            if step % experiment.log.every == 0:  # whatever the length: a run that is prolonged has the same rows
-                values = {name: float(np.asarray(value)) for name, value in metrics.items()}
+            if logs:
+                values = {name: float(np.asarray(value)) for name, value in (metrics | told).items()}
                 timing = stopwatch.read(step)
                 if writers:
                     writers.metrics(step, values)

@@ -49,12 +49,12 @@ def plots(metrics: Rows, timing: Rows, *, evals: Iterable[str]) -> list[Plot]:
     if len(training) == 2:
         training = ['loss']  # of one objective, which is the sum
     losses = [key for key in scored if key.endswith('/loss')]
-    norms = [key for key in keys if key == 'grad_norm' or key.startswith('grad_norm/')]
+    norms = [key for key in keys if key.split('/')[0] in ('grad_norm', 'grad_norm_of')]
     shares = [key for key in keys if key.split('/')[0] in ('tokens', 'tokens_of', 'fill')]
     wanted = (
         ('Loss', [*_lines(metrics, training), *_lines(metrics, losses, marked=True)]),
         ('Scores at evaluations', _lines(metrics, [key for key in scored if key not in losses], marked=True)),
-        ('Gradient norm, whole and by part', _lines(metrics, norms, strip='grad_norm/')),
+        ('Gradient norm, whole, by part and of a source', _lines(metrics, norms, strip='grad_norm/')),
         ('Tokens: share of a modality, of a source; how full packed rows are', _lines(metrics, shares)),
         (LEARNING_RATE, _lines(metrics, ['learning_rate'])),
         (EXAMPLES_RATE, _lines(timing, ['examples_per_second'])),

@@ -6,14 +6,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from mmjax.balance.base import Tally
 from mmjax.experiment import Experiment
 from mmjax.optim import joined
 from mmjax.train.accumulate import accumulated, accumulated_whole
 from mmjax.train.passes import Views, apply_model, run
-from mmjax.train.sources import mean_or_nan, sums_by_source, token_shares
+from mmjax.train.sources import mean_or_nan, source_names, sums_by_source, token_shares
 from mmjax.train.state import TrainState, key_for
 from mmjax.types import Batch, Outputs
 
@@ -28,6 +28,47 @@ def train_step(state: TrainState, batch: Batch, *, experiment: Experiment) -> tu
     balance reports. Gradients are those that the optimiser is given: of what is frozen there is none, and where nothing
     that trains lies behind it no backward pass either. Of a mixture also `loss/OBJECTIVE/SOURCE`, the mean over the
     rows of a source (NaN where the batch has none), and what `token_shares` tells.
+    """
+    optim, trained = experiment.optim, experiment.optim.trained(state.params)
+    grads, metrics, tally = gradients(state, batch, experiment=experiment)
+    key = key_for('balance', seed=experiment.seed, step=state.step)
+    grads, balance = experiment.balance(grads, tally, key=key, step=state.step)
+
+    updates, opt_state = optim.build(experiment.steps).update(grads, state.opt_state, trained)
+    trained = optax.apply_updates(trained, updates)
+    params, ema = joined(trained, state.params), state.ema
+    if ema is not None:
+        ema = joined(optax.incremental_update(trained, optim.trained(ema), 1 - optim.ema), ema)
+    metrics |= balance | token_shares(experiment, state.params, batch)
+    metrics |= {
+        'grad_norm': optax.tree.norm(grads),
+        'param_norm': optax.tree.norm(params),
+        'learning_rate': jnp.asarray(optim.schedule.build(experiment.steps)(state.step), jnp.float32),
+    }
+    for name, part in grads.items():
+        metrics[f'grad_norm/{name.removeprefix("encoders_")}'] = optax.tree.norm(part)
+    return TrainState(state.step + 1, params, opt_state, ema), metrics
+
+
+def source_gradients(state: TrainState, batch: Batch, *, experiment: Experiment) -> Metrics:
+    """`grad_norm_of/SOURCE`: the norm of the gradient of what the rows of a source add to the loss of the batch, before
+    balancing; of losses that couple no rows the gradients of all sources sum to that of the step. One pass for each.
+    """
+
+    def norm(number: Int[Array, '']) -> Float[Array, '']:
+        return optax.tree.norm(gradients(state, batch, experiment=experiment, source=number)[0])
+
+    names = source_names(experiment, batch)
+    norms = jax.lax.map(norm, jnp.arange(len(names)))
+    return {f'grad_norm_of/{name}': norms[number] for number, name in enumerate(names)}
+
+
+def gradients(
+    state: TrainState, batch: Batch, *, experiment: Experiment, source: Int[Array, ''] | None = None
+) -> tuple[Any, Metrics, Tally]:
+    """Of the parameters that train: the gradient of the loss; and the losses, and what the balance counts.
+
+    source: the number of the source of a mixture whose rows alone count; averages stay those over the whole batch.
     """
     optim = experiment.optim
     views = Views.of(experiment)
@@ -56,6 +97,8 @@ def train_step(state: TrainState, batch: Batch, *, experiment: Experiment) -> tu
         if objective.view in views.plain:
             weights = objective.weights(seen[views.place(objective.view)])
             totals |= {name: weights.sum(), **sums_by_source(experiment, batch, weights, prefix=f'{name}/')}
+    if source is not None:
+        seen = [{**part, 'weight': jnp.where(part['source'] == source, part['weight'], 0)} for part in seen]
     key = key_for('dropout', seed=experiment.seed, step=state.step)
     if optim.accumulate == 1:
         grads, (metrics, tally) = gradient(trained, seen, key)
@@ -63,23 +106,7 @@ def train_step(state: TrainState, batch: Batch, *, experiment: Experiment) -> tu
         grads, (metrics, tally) = accumulated_whole(outputs_of, judge, trained, seen, key, parts=optim.accumulate)
     else:
         grads, (metrics, tally) = accumulated(gradient, trained, seen, key, parts=optim.accumulate)
-    key = key_for('balance', seed=experiment.seed, step=state.step)
-    grads, balance = experiment.balance(grads, tally, key=key, step=state.step)
-
-    updates, opt_state = optim.build(experiment.steps).update(grads, state.opt_state, trained)
-    trained = optax.apply_updates(trained, updates)
-    params, ema = joined(trained, state.params), state.ema
-    if ema is not None:
-        ema = joined(optax.incremental_update(trained, optim.trained(ema), 1 - optim.ema), ema)
-    metrics |= balance | token_shares(experiment, state.params, batch)
-    metrics |= {
-        'grad_norm': optax.tree.norm(grads),
-        'param_norm': optax.tree.norm(params),
-        'learning_rate': jnp.asarray(optim.schedule.build(experiment.steps)(state.step), jnp.float32),
-    }
-    for name, part in grads.items():
-        metrics[f'grad_norm/{name.removeprefix("encoders_")}'] = optax.tree.norm(part)
-    return TrainState(state.step + 1, params, opt_state, ema), metrics
+    return grads, metrics, tally
 
 
 def weighted(

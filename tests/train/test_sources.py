@@ -3,21 +3,26 @@
 import dataclasses
 import functools
 import itertools
+import json
 import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from mmjax.data import Mixture, train_batches
 from mmjax.encoders.text import TokenEncoder
+from mmjax.errors import UserError
+from mmjax.experiment import Log
 from mmjax.fusion.late import Late
 from mmjax.objectives.cross_entropy import CrossEntropy
 from mmjax.train.report_plots import plots
+from mmjax.train.run import train
 from mmjax.train.sources import token_shares
 from mmjax.train.state import create_state
-from mmjax.train.step import train_step
+from mmjax.train.step import source_gradients, train_step
 from tests.train import toy
 from tests.train.test_packed import PACKED
 from tests.train.test_packed import experiment as of_stories
@@ -70,6 +75,37 @@ def test_losses_and_tokens_of_a_mixture_by_source_and_modality():
     assert parts.keys() == metrics.keys()
     for name in metrics:
         np.testing.assert_allclose(parts[name], metrics[name], rtol=2e-5, atol=1e-6, err_msg=name)
+
+
+def test_gradients_of_sources_against_the_gradient_of_their_own_losses():
+    """Weighted by their share of the batch, they sum to that of the step; the norms are those of the parts."""
+    experiment = toy.experiment(
+        model=toy.model(dropout=0.0).clone(fusion=Late(depth=0)), data=MIXED, log=Log(source_gradients=True)
+    )
+    batch = jax.tree.map(jnp.asarray, first(MIXED))
+    state = create_state(experiment, batch)
+
+    def loss(params, chosen):
+        losses = CrossEntropy()(experiment.model.apply({'params': params}, batch), batch)
+        return jnp.where(chosen, losses, 0).sum() / 12
+
+    expected = [jax.grad(loss)(state.params, batch['source'] == number) for number in range(3)]
+    told = source_gradients(state, batch, experiment=experiment)
+    assert list(told) == ['grad_norm_of/all', 'grad_norm_of/few', 'grad_norm_of/none']
+    for value, gradient in zip(told.values(), expected, strict=True):
+        np.testing.assert_allclose(value, optax.tree.norm(gradient), rtol=1e-5)
+    assert told['grad_norm_of/none'] == 0
+    whole = optax.tree.norm(jax.tree.map(lambda *parts: sum(parts), *expected))
+    np.testing.assert_allclose(whole, step(experiment, batch)[0]['grad_norm'], rtol=1e-5)
+
+
+def test_a_run_logs_them(tmp_path):
+    made = toy.experiment(data=MIXED, steps=4, evals={}, log=Log(every=2, tensorboard=False, source_gradients=True))
+    train(made, workdir=str(tmp_path / 'run'), report=False)
+    rows = [json.loads(line) for line in (tmp_path / 'run' / 'metrics.jsonl').read_text().splitlines()]
+    assert [row['step'] for row in rows] == [2, 4] and all(row['grad_norm_of/all'] > 0 for row in rows)
+    with pytest.raises(UserError, match=r'log.source_gradients: the data are no Mixture'):
+        dataclasses.replace(made, data=toy.data()).check()
 
 
 def test_packed_rows_tell_how_full_they_are(tmp_path, monkeypatch):
