@@ -17,8 +17,7 @@ no published figure.
 
 NOT RUN HERE: neither the images nor the hardware (eight accelerators with 16 GB each, or more) were at hand.
 `tests/test_standard_recipes.py` runs it on a mock of the same schema. configs/expected/coco_caption.json says what it
-is to reach at least; it has no results yet. `scripts/floor configs/coco_caption.py` says what the caption of the
-training image with the nearest pixels scores.
+is to reach at least; it has no results yet.
 
 A pod, a tower of ViT-L/14's size and as deep a decoder, at batch 8,192:
     scripts/mmjax train configs/coco_caption.py --mesh.data 4 --mesh.fsdp 64 --batch-size 8192

@@ -37,6 +37,11 @@ def floors(experiment: Experiment, *, names: Sequence[str] = ()) -> dict[str, fl
     for name in names:
         if name not in there:
             raise UserError(f'{name}: no evaluation of captions{nearest(name, there)} (there are {sorted(there)})')
+    if len(experiment.data.parts) > 1:
+        raise UserError(
+            f'{experiment.name}: its data are a mixture of {list(experiment.data.parts)}; a floor is of one source: '
+            'give a config whose data are the one that has the captions'
+        )
     if not there:
         raise UserError(f'{experiment.name}: scores no captions; its evaluations are {sorted(experiment.evals)}')
     done, result = {}, {}

@@ -15,6 +15,7 @@ from mmjax.data import (
     Image,
     InLanguage,
     Item,
+    Mixture,
     PromptAnswer,
     Reader,
     References,
@@ -144,6 +145,11 @@ def test_the_floor_is_the_name_of_the_nearest_drawing():
         [DrawingsReader.example(1000 + i)['text'] == DrawingsReader.example(0)['text'] for i in range(20)]
     )
     assert floors(far, names=['de']).get('de/exact_match') == pytest.approx(expected)
+    mixed = dataclasses.replace(
+        experiment(), data=Mixture({'a': experiment().data, 'b': experiment().data}, {'a': 1, 'b': 1})
+    )
+    with pytest.raises(UserError, match=r"its data are a mixture of \['a', 'b'\]"):
+        floors(mixed)
     with pytest.raises(UserError, match="dee: no evaluation of captions; did you mean 'de'"):
         floors(experiment(), names=['dee'])
 
