@@ -93,8 +93,8 @@ def experiment() -> Experiment:
         data=data('train+restval', FIELDS, *augment),
         objectives={'caption': NextToken()},
         evals={
+            'test': Evaluation(scored('test'), Captions(), references=REFERENCES, predictor=BEAM),  # and `predict`
             'val': Evaluation(scored('val[:20%]'), Captions(), every=2000, predictor=GREEDY),
-            'test': Evaluation(scored('test'), Captions(), references=REFERENCES, predictor=BEAM),
         },
         optim=AdamW(schedule=WarmupCosine(peak=1e-3, warmup=1000), decay=0.1),
         steps=40 * 113_287 // 512,  # 40 epochs

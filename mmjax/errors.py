@@ -22,11 +22,12 @@ def check_output(name: str, outputs: Collection[str], *, asker: str) -> None:
     _check(name, outputs, what='output of the model', asker=asker)
 
 
-def check_field(name: str, batch: Collection[str], *, asker: str) -> None:
-    """Raises UserError, in the name of `asker`, where the batch has no such field."""
-    _check(name, batch, what='field of the batch', asker=asker)
+def check_field(name: str, batch: Collection[str], *, asker: str, hint: str = '') -> None:
+    """Raises UserError, in the name of `asker`, where the batch has no such field. hint: what would give it one."""
+    _check(name, batch, what='field of the batch', asker=asker, hint=hint)
 
 
-def _check(name: str, there: Collection[str], *, what: str, asker: str) -> None:
+def _check(name: str, there: Collection[str], *, what: str, asker: str, hint: str = '') -> None:
     if name not in there:
-        raise UserError(f"{asker}: no {what} '{name}'{nearest(name, there)} (there are {sorted(there)})")
+        end = f'; {hint}' if hint else ''
+        raise UserError(f"{asker}: no {what} '{name}'{nearest(name, there)} (there are {sorted(there)}){end}")

@@ -10,12 +10,12 @@ import tempfile
 
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} --xla_force_host_platform_device_count=8'.strip()
-# Many tests train the same small program: whoever comes first compiles it for all workers and what they start.
-if 'PYTEST_XDIST_WORKER' not in os.environ:
-    os.environ['JAX_COMPILATION_CACHE_DIR'] = tempfile.mkdtemp(prefix='mmjax-tests-')
-    atexit.register(shutil.rmtree, os.environ['JAX_COMPILATION_CACHE_DIR'], ignore_errors=True)
+# Many tests train the same small program: a worker, and what it starts, compiles it once. Workers do not share them: on
+# the CPU a ring over devices that was read from a cache, not compiled, can wait for itself forever (JAX 0.10).
+os.environ['JAX_COMPILATION_CACHE_DIR'] = tempfile.mkdtemp(prefix='mmjax-tests-')
+atexit.register(shutil.rmtree, os.environ['JAX_COMPILATION_CACHE_DIR'], ignore_errors=True)
 # Compiled two to five times faster, to slower programs: tests compile much and compute little.
-os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'
+os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.5'
 
 from collections.abc import Callable

@@ -62,7 +62,8 @@ def load(dumped: dict[str, Any], *, trust: Sequence[str] = ()) -> Any:
 def config_hash(obj: Any, *, parts: Parts | None = None) -> str:
     """Returns the SHA-256 (hex) of what decides a run, which is a dataclass.
 
-    parts: kept by a caller who hashes many configs that hold the same objects in their fields: each is read once.
+    parts: kept by a caller who hashes many configs that hold the same objects in their fields: each is read once, and
+    must not change after that.
 
     Fields at the value that runs had before the field existed (`metadata={'old': …}`) are left out, so adding a field
     changes no hash. The order of a dict counts, because modules iterate over theirs; that of fields does not.

@@ -16,15 +16,10 @@ class Evaluator:
 
     @property
     def asks(self) -> tuple[str, ...] | None:
-        """The outputs that it reads; no other is computed, or leaves the devices. None: all of them."""
+        """The outputs that it is given; no other is computed, or leaves the devices. None: all of them. One that reads
+        more than the class it inherits from says so here too.
+        """
         return None
-
-    def asked(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
-        """What it asks for of all outputs; where one is missing, all of them, for `predictions` to tell."""
-        names = self.asks
-        if names is None or not set(names) <= outputs.keys():
-            return dict(outputs)
-        return {name: outputs[name] for name in names}
 
     def predictions(self, outputs: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]) -> Columns:
         """Columns [b, …] of what is kept of each example: predictions, probabilities, targets."""
@@ -51,3 +46,10 @@ class PairEvaluator(Evaluator):
     def of_pairs(self, outputs: Mapping[str, np.ndarray]) -> Float[np.ndarray, 'b']:
         """The score of each pair, from the model's outputs."""
         raise NotImplementedError
+
+
+def asked(outputs: Mapping[str, Any], names: tuple[str, ...] | None) -> dict[str, Any]:
+    """The outputs of these names (None: all); where one is missing, all of them, for `predictions` to tell."""
+    if names is None or not set(names) <= outputs.keys():
+        return dict(outputs)
+    return {name: outputs[name] for name in names}

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float
 
-from mmjax.errors import UserError, check_output, nearest
+from mmjax.errors import check_field, check_output
 from mmjax.objectives.base import Objective
 from mmjax.types import PAD_ID, Batch, Outputs
 
@@ -50,12 +50,8 @@ class NextToken(Objective):
         """Which of the tokens from the second on are learned."""
         name = self.target
         for field in (name, f'{name}/causal'):
-            if field not in batch:
-                there = sorted(batch)
-                raise UserError(
-                    f"next_token: no field of the batch '{field}'{nearest(field, there)} (it has {there}); "
-                    'PromptAnswer writes a text with the marks of what is learned'
-                )
+            hint = 'PromptAnswer writes a text with the marks of what is learned'
+            check_field(field, batch, asker='next_token', hint=hint)
         counts = (batch[name] != PAD_ID) & (batch[f'{name}/causal'] == 1)
         if f'{name}/present' in batch:
             counts &= batch[f'{name}/present'][:, None]

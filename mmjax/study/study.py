@@ -148,6 +148,8 @@ class Study:
                 raise UserError(f"{where}, arm {arm.name}: no role '{arm.role}'{nearest(arm.role, ROLES)} ({ROLES})")
             experiment = self.experiment(arm.name)  # its overrides fit
             experiment.check()
+            if experiment.log.source_gradients:
+                raise UserError(f'{where}, arm {arm.name}: log.source_gradients is for runs alone; leave it out')
             if not hasattr(experiment.optim.schedule, 'peak'):
                 raise UserError(f'{where}, arm {arm.name}: its schedule has no peak, which is what tuning tries')
             for metric in (self.primary, self.selection):

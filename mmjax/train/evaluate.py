@@ -9,7 +9,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from mmjax.data import eval_batches, open_data
-from mmjax.evals.base import Columns, PairEvaluator
+from mmjax.evals.base import Columns, PairEvaluator, asked
 from mmjax.experiment import Evaluation, Experiment
 from mmjax.sharding import place_batch
 from mmjax.train.pairs import PairScorer
@@ -70,4 +70,4 @@ def _predict_and_keep(
     """The outputs that are asked for, and what may be asked of the batch: everything but the modalities themselves."""
     kept = {name: x for name, x in batch.items() if name not in experiment.model.encoders}
     outputs = evaluation.predictor(experiment.model, cast(params, experiment.precision), batch)
-    return evaluation.evaluator.asked(outputs), kept
+    return asked(outputs, evaluation.evaluator.asks), kept

@@ -19,7 +19,7 @@ from mmjax.train.checkpoint import Checkpoints
 from mmjax.train.evaluate import Scorer
 from mmjax.train.metrics import Progress, Writers
 from mmjax.train.state import TrainState
-from mmjax.train.step import source_gradients, train_step
+from mmjax.train.step import source_gradient, train_step
 from mmjax.train.timing import Stopwatch
 
 
@@ -45,7 +45,7 @@ def run_steps(
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
-    gradients_fn = jax.jit(functools.partial(source_gradients, experiment=experiment))
+    gradient_fn = jax.jit(functools.partial(source_gradient, experiment=experiment))
     progress = Progress(start=start, steps=experiment.steps, quiet=writers is None)
     try:
         for step in range(start + 1, experiment.steps + 1):
@@ -55,7 +55,12 @@ def run_steps(
             logs = step % experiment.log.every == 0  # whatever the length: a run that is prolonged has the same rows
             with jax.set_mesh(mesh):
                 placed = place_batch(batch, mesh)
-                told = gradients_fn(state, placed) if logs and experiment.log.source_gradients else {}
+                told = {}
+                if logs and experiment.log.source_gradients:
+                    jax.block_until_ready(state)
+                    paused, sources = time.perf_counter(), enumerate(experiment.data.parts)
+                    told = {f'grad_norm_of/{name}': float(gradient_fn(state, placed, i)) for i, name in sources}
+                    stopwatch.paused(time.perf_counter() - paused)
                 state, metrics = step_fn(state, placed)
             if step == start + 1:
                 jax.block_until_ready(state)

@@ -9,7 +9,7 @@ import numpy as np
 from einops import rearrange
 from jax.experimental import multihost_utils
 
-from mmjax.evals.base import Columns, PairEvaluator
+from mmjax.evals.base import Columns, PairEvaluator, asked
 from mmjax.experiment import Experiment
 from mmjax.sharding import place_batch
 from mmjax.train.passes import apply_model
@@ -23,7 +23,7 @@ class PairScorer:
         self._experiment, self._mesh = experiment, mesh
         self._encode = jax.jit(functools.partial(_encode_and_keep, experiment=experiment))
         answer = functools.partial(_answer, experiment=experiment)
-        self._answer = jax.jit(answer, static_argnames='evaluator')
+        self._answer = jax.jit(answer, static_argnames='asks')
 
     def columns(self, evaluator: PairEvaluator, batches: Iterable[Mapping[str, np.ndarray]], params: Any) -> Columns:
         """`scores` [n n], `present` [n] and what the evaluator keeps of each example, with `index`."""
@@ -49,7 +49,7 @@ class PairScorer:
             first, second = np.divmod(pairs, n)
             rows = {name: second if name == evaluator.modalities[1] else first for name in encoded}
             with jax.set_mesh(self._mesh):
-                outputs = self._answer(params, encoded, place_batch(rows, self._mesh), evaluator=evaluator)
+                outputs = self._answer(params, encoded, place_batch(rows, self._mesh), asks=evaluator.asks)
             scores.append(evaluator.of_pairs(multihost_utils.process_allgather(outputs, tiled=True)))
         return rearrange(np.concatenate(scores)[: n * n], '(first second) -> first second', second=n)
 
@@ -60,7 +60,7 @@ def _encode_and_keep(params: Any, batch: Batch, *, experiment: Experiment) -> tu
 
 
 def _answer(
-    params: Any, encoded: dict[str, Tokens], rows: Batch, *, experiment: Experiment, evaluator: PairEvaluator
+    params: Any, encoded: dict[str, Tokens], rows: Batch, *, experiment: Experiment, asks: tuple[str, ...] | None
 ) -> Outputs:
     pairs = {name: jax.tree.map(lambda x, name=name: x[rows[name]], tokens) for name, tokens in encoded.items()}
-    return evaluator.asked(apply_model(experiment, params, pairs, train=False, method='answer'))
+    return asked(apply_model(experiment, params, pairs, train=False, method='answer'), asks)

@@ -105,10 +105,15 @@ def _example(experiment: Experiment, inputs: Mapping[str, str]) -> dict[str, Any
     prepared = prepare(raw, [t for t in transforms_of(experiment.data) if getattr(t, 'key', None) in modalities])
     for name in modalities:
         if np.asarray(prepared[name]).dtype.kind in 'SUO':
-            raise UserError(
-                f'--{name}: only random transforms of the config read it, and predict draws nothing; add to them one '
-                'that reads it as an evaluation does, such as Image or CentralCrop'
+            read = any(getattr(t, 'key', None) == name for t in transforms_of(experiment.data))
+            why = (
+                'only random transforms of the config read it, and predict draws nothing'
+                if read
+                else (
+                    'no transform of the config reads it from a file, or says what stands for it where it is left out'
+                )
             )
+            raise UserError(f'--{name}: {why}; train with one that does, such as Image or CentralCrop of images')
     return {name: value for name, value in prepared.items() if name.split('/')[0] in modalities}
 
 

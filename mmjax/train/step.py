@@ -13,7 +13,7 @@ from mmjax.experiment import Experiment
 from mmjax.optim import joined
 from mmjax.train.accumulate import accumulated, accumulated_whole
 from mmjax.train.passes import Views, apply_model, run
-from mmjax.train.sources import mean_or_nan, source_names, sums_by_source, token_shares
+from mmjax.train.sources import mean_or_nan, sums_by_source, token_shares
 from mmjax.train.state import TrainState, key_for
 from mmjax.types import Batch, Outputs
 
@@ -50,17 +50,13 @@ def train_step(state: TrainState, batch: Batch, *, experiment: Experiment) -> tu
     return TrainState(state.step + 1, params, opt_state, ema), metrics
 
 
-def source_gradients(state: TrainState, batch: Batch, *, experiment: Experiment) -> Metrics:
-    """`grad_norm_of/SOURCE`: the norm of the gradient of what the rows of a source add to the loss of the batch, before
-    balancing; of losses that couple no rows the gradients of all sources sum to that of the step. One pass for each.
+def source_gradient(
+    state: TrainState, batch: Batch, source: Int[Array, ''], *, experiment: Experiment
+) -> Float[Array, '']:
+    """The norm of the gradient of what the rows of one source of a mixture add to the loss of the batch, before
+    balancing. The gradients of all sources sum to that of the step.
     """
-
-    def norm(number: Int[Array, '']) -> Float[Array, '']:
-        return optax.tree.norm(gradients(state, batch, experiment=experiment, source=number)[0])
-
-    names = source_names(experiment, batch)
-    norms = jax.lax.map(norm, jnp.arange(len(names)))
-    return {f'grad_norm_of/{name}': norms[number] for number, name in enumerate(names)}
+    return optax.tree.norm(gradients(state, batch, experiment=experiment, source=source)[0])
 
 
 def gradients(
@@ -68,7 +64,8 @@ def gradients(
 ) -> tuple[Any, Metrics, Tally]:
     """Of the parameters that train: the gradient of the loss; and the losses, and what the balance counts.
 
-    source: the number of the source of a mixture whose rows alone count; averages stay those over the whole batch.
+    source: the number of the source of a mixture whose rows' losses alone are summed. What they are compared with, such
+    as other rows as negatives, and what they are divided by stays that of the whole batch.
     """
     optim = experiment.optim
     views = Views.of(experiment)
@@ -83,7 +80,7 @@ def gradients(
         return see(trained, seen, key)[0]
 
     def judge(outputs: list[Outputs], seen: list[Batch]) -> tuple[Float[Array, ''], tuple[Metrics, Tally]]:
-        losses, apart = weighted(experiment, views, outputs, seen, totals)
+        losses, apart = weighted(experiment, views, outputs, seen, totals, source=source)
         loss = functools.reduce(jnp.add, losses.values())
         return loss, ({'loss': loss, **losses, **apart}, experiment.balance.tally(outputs[first], seen[first]))
 
@@ -97,8 +94,6 @@ def gradients(
         if objective.view in views.plain:
             weights = objective.weights(seen[views.place(objective.view)])
             totals |= {name: weights.sum(), **sums_by_source(experiment, batch, weights, prefix=f'{name}/')}
-    if source is not None:
-        seen = [{**part, 'weight': jnp.where(part['source'] == source, part['weight'], 0)} for part in seen]
     key = key_for('dropout', seed=experiment.seed, step=state.step)
     if optim.accumulate == 1:
         grads, (metrics, tally) = gradient(trained, seen, key)
@@ -110,12 +105,19 @@ def gradients(
 
 
 def weighted(
-    experiment: Experiment, views: Views, outputs: list[Outputs], seen: list[Batch], totals: Metrics
+    experiment: Experiment,
+    views: Views,
+    outputs: list[Outputs],
+    seen: list[Batch],
+    totals: Metrics,
+    *,
+    source: Int[Array, ''] | None = None,
 ) -> tuple[Metrics, Metrics]:
     """`loss/OBJECTIVE`, scaled: the sum over the rows of `seen` of what each adds to the average over the whole batch;
     and `loss/OBJECTIVE/SOURCE`, to that over the rows of a source.
 
     totals: the weight of the whole batch, by OBJECTIVE and OBJECTIVE/SOURCE; where there is none, that of `seen`.
+    source: the number of the source whose rows alone are summed; None: all.
     """
     losses, apart = {}, {}
     for name, objective in experiment.objectives.items():
@@ -123,6 +125,8 @@ def weighted(
         weights = objective.weights(seen[i])
         total = jnp.maximum(totals.get(name, weights.sum()), 1e-6)
         rows = objective(outputs[i], seen[i]) * weights
+        if source is not None:
+            rows = jnp.where(seen[i]['source'] == source, rows, 0)
         losses[f'loss/{name}'] = objective.scale * rows.sum() / total
         own = sums_by_source(experiment, seen[i], weights, prefix=f'{name}/')
         for key, value in sums_by_source(experiment, seen[i], rows, prefix=f'{name}/').items():

@@ -1,9 +1,8 @@
 """Where ids meet the tokenizer that knows what they mean: outputs are read, and vocabularies are compared."""
 
 import dataclasses
-import itertools
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import numpy as np
@@ -13,6 +12,7 @@ from mmjax.data.transforms import transforms_of
 from mmjax.errors import UserError
 from mmjax.experiment import Experiment
 from mmjax.generate.base import Predictor
+from mmjax.views.base import View
 
 
 def find_tokenizer(data: Feed, modality: str) -> Any:
@@ -32,18 +32,19 @@ def read_texts(outputs: Mapping[str, np.ndarray], predictor: Predictor, data: Fe
 
 
 def check_texts(experiment: Experiment) -> None:
-    """Raises UserError where a vocabulary is not that of the data, or what is written could not be read."""
+    """Raises UserError where a vocabulary has fewer ids than that of the data, one that ids are drawn from has not as
+    many, or what is written could not be read.
+    """
     datas = {f'data {name}'.strip(): part for name, part in experiment.data.parts.items()}
     datas |= {f'evals.{name}.data': evaluation.data for name, evaluation in experiment.evals.items()}
-    for (where, data), (part, modality, vocabulary, exact) in itertools.product(
-        datas.items(), _vocabularies(experiment)
-    ):
-        size = getattr(find_tokenizer(data, modality), 'size', 0)
-        if size > vocabulary or (exact and 0 < size < vocabulary):
-            raise UserError(
-                f'{part}.vocabulary is {vocabulary}, but the tokenizer of {modality} in {where} has {size} ids; set it '
-                f'to {size}'
-            )
+    for where, data in datas.items():
+        for named in _vocabularies(experiment):
+            size = getattr(find_tokenizer(data, named.modality), 'size', None)
+            if size is not None and (named.size < size or (named.drawn and named.size > size)):
+                raise UserError(
+                    f'{named.path}.vocabulary is {named.size}, but the tokenizer of {named.modality} in {where} has '
+                    f'{size} ids; set it to {size}'
+                )
     for name, evaluation in experiment.evals.items():
         for modality in evaluation.predictor.texts.values():
             tokenizer = find_tokenizer(evaluation.data, modality)
@@ -56,27 +57,39 @@ def check_texts(experiment: Experiment) -> None:
                 raise UserError(f'evals.{name}.predictor.end is {said}, but a {modality} of its data ends with {ends}')
 
 
-def _vocabularies(experiment: Experiment) -> Iterator[tuple[str, str, int, bool]]:
-    """Where a vocabulary is named, of which modality and size; and whether ids are drawn from it, so that one that is
-    too large is wrong too.
-    """
+class _Named(NamedTuple):
+    """A vocabulary in a config: where, of which modality, how large, and whether ids are drawn from it."""
+
+    path: str
+    modality: str
+    size: int
+    drawn: bool = False
+
+
+def _vocabularies(experiment: Experiment) -> Iterator[_Named]:
     model = experiment.model
     for name, encoder in model.encoders.items():
-        for path, size in _held(encoder, f'model.encoders.{name}'):
-            yield path, name, size, False
+        for part, path in _within(encoder, f'model.encoders.{name}'):
+            if hasattr(part, 'vocabulary'):
+                yield _Named(path, name, part.vocabulary)
     for name, decoder in model.decoders.items():
         if hasattr(decoder, 'vocabulary') and len(decoder.streams) == 1:
-            yield f'model.decoders.{name}', decoder.streams[0], decoder.vocabulary, False  # pyright: ignore
-    for name, objective in experiment.objectives.items():
-        for view in getattr(objective.view, 'views', (objective.view,)):
-            if hasattr(view, 'vocabulary'):
-                yield f'objectives.{name}.view', view.modality, view.vocabulary, True
+            yield _Named(f'model.decoders.{name}', decoder.streams[0], decoder.vocabulary)  # pyright: ignore
+    for group in ('objectives', 'evals'):
+        for name, asker in getattr(experiment, group).items():
+            for part, path in _within(asker.view, f'{group}.{name}.view'):
+                if hasattr(part, 'vocabulary'):
+                    yield _Named(path, part.modality, part.vocabulary, drawn=True)
 
 
-def _held(module: nn.Module, path: str) -> Iterator[tuple[str, int]]:
-    """The vocabularies of a module and of those that it wraps."""
-    if hasattr(module, 'vocabulary'):
-        yield path, module.vocabulary  # pyright: ignore
-    for field in dataclasses.fields(module):
-        if isinstance(part := getattr(module, field.name), nn.Module):
-            yield from _held(part, f'{path}.{field.name}')
+def _within(part: Any, path: str) -> Iterator[tuple[Any, str]]:
+    """A module or a view, and those that it holds, with their paths."""
+    yield part, path
+    for field in dataclasses.fields(part):
+        value = getattr(part, field.name)
+        if isinstance(value, nn.Module | View):
+            yield from _within(value, f'{path}.{field.name}')
+        elif isinstance(value, tuple):
+            for i, item in enumerate(value):
+                if isinstance(item, nn.Module | View):
+                    yield from _within(item, f'{path}.{field.name}.{i}')

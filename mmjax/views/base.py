@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import jax
 from jaxtyping import Array
 
-from mmjax.errors import UserError, nearest
+from mmjax.errors import check_field
 from mmjax.types import Batch
 
 
@@ -41,8 +41,7 @@ def field_of(batch: Batch, name: str) -> Array:
     Raises:
         UserError: where it has none of that name.
     """
-    if name not in batch:
-        raise UserError(f"view: the batch has no field '{name}'{nearest(name, batch)} (it has {sorted(batch)})")
+    check_field(name, batch, asker='view')
     return batch[name]
 
 

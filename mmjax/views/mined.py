@@ -84,7 +84,7 @@ class HardNegatives(Mined):
         told = {
             'match': three(yes, 0 * yes, 0 * yes),
             'match/present': three(real, any_b, any_a),
-            'weight': repeat(batch['weight'], 'b -> (b three)', three=3),
+            **{name: repeat(batch[name], 'b -> (b three)', three=3) for name in ('weight', 'source') if name in batch},
         }
         rows = dict(zip(self.modalities, (three(own, own, of_b), three(own, of_a, own)), strict=True))
         return Mining(told, rows, three(own, own, own))

@@ -146,7 +146,7 @@ def test_the_floor_is_the_name_of_the_nearest_drawing():
     )
     assert floors(far, names=['de']).get('de/exact_match') == pytest.approx(expected)
     mixed = dataclasses.replace(
-        experiment(), data=Mixture({'a': experiment().data, 'b': experiment().data}, {'a': 1, 'b': 1})
+        experiment(), data=Mixture({'a': experiment().data, 'b': experiment().data}, {'a': 1.0, 'b': 1.0})
     )
     with pytest.raises(UserError, match=r"its data are a mixture of \['a', 'b'\]"):
         floors(mixed)
@@ -175,7 +175,7 @@ def test_what_can_not_be_learned_or_read_is_told_before_training():
     )
     view = Together((MaskedImage(), MaskedText(TEXT.size + 1)))
     refused(
-        rf'objectives.words.view.vocabulary is {TEXT.size + 1}, but the tokenizer of text in data has {TEXT.size} ids',
+        rf'objectives.words.view.views.1.vocabulary is {TEXT.size + 1}, but the tokenizer of text',
         objectives={'words': MaskedTokens(view=view)},
         evals={},
     )

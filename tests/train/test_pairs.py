@@ -19,9 +19,17 @@ from mmjax.views.matching import Matching
 from tests.train import toy
 
 
+class Sparing(MatchRetrieval):
+    """Is given nothing that it does not ask for."""
+
+    def of_pairs(self, outputs):
+        assert outputs.keys() == {'match'}
+        return super().of_pairs(outputs)
+
+
 def test_each_pair_is_scored_as_if_it_were_an_example(random_parameters):
-    model = toy.model(dropout=0.0).clone(decoders={'match': MaskedMean(classes=2)})
-    evaluation = Evaluation(toy.data(rows=7), MatchRetrieval(group='answer', ks=(1,)))
+    model = toy.model(dropout=0.0).clone(decoders={'match': MaskedMean(classes=2), 'other': MaskedMean(classes=3)})
+    evaluation = Evaluation(toy.data(rows=7), Sparing(group='answer', ks=(1,)))
     experiment = toy.experiment(model=model, batch_size=4)
     (rows,) = eval_batches(evaluation.data, batch_size=7)
     rows['image/present'][:] = True

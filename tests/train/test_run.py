@@ -28,6 +28,17 @@ from tests.train import toy
 TRUST = ('tests',)
 
 
+@pytest.fixture(scope='module', autouse=True)
+def optimized():
+    """Compiled as users' programs are, here and in what a test starts: these are claims about bits."""
+    before = jax.config.read('jax_disable_most_optimizations')
+    jax.config.update('jax_disable_most_optimizations', False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('JAX_DISABLE_MOST_OPTIMIZATIONS', '0')
+        yield
+    jax.config.update('jax_disable_most_optimizations', before)
+
+
 @pytest.fixture(scope='module')
 def finished(tmp_path_factory):
     """An uninterrupted run, and its results."""

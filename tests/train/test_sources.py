@@ -13,16 +13,21 @@ import optax
 import pytest
 
 from mmjax.data import Mixture, train_batches
+from mmjax.decoders.classification import LogitSum
+from mmjax.decoders.embedding import Embedded, Temperature
 from mmjax.encoders.text import TokenEncoder
 from mmjax.errors import UserError
 from mmjax.experiment import Log
 from mmjax.fusion.late import Late
+from mmjax.objectives.contrastive import ContrastiveSoftmax
 from mmjax.objectives.cross_entropy import CrossEntropy
+from mmjax.paths import flat
 from mmjax.train.report_plots import plots
 from mmjax.train.run import train
 from mmjax.train.sources import token_shares
 from mmjax.train.state import create_state
-from mmjax.train.step import source_gradients, train_step
+from mmjax.train.step import gradients, source_gradient, train_step
+from mmjax.views.mined import HardNegatives
 from tests.train import toy
 from tests.train.test_packed import PACKED
 from tests.train.test_packed import experiment as of_stories
@@ -77,11 +82,48 @@ def test_losses_and_tokens_of_a_mixture_by_source_and_modality():
         np.testing.assert_allclose(parts[name], metrics[name], rtol=2e-5, atol=1e-6, err_msg=name)
 
 
-def test_gradients_of_sources_against_the_gradient_of_their_own_losses():
-    """Weighted by their share of the batch, they sum to that of the step; the norms are those of the parts."""
-    experiment = toy.experiment(
-        model=toy.model(dropout=0.0).clone(fusion=Late(depth=0)), data=MIXED, log=Log(source_gradients=True)
+def with_pairs(**objectives):
+    """Two towers, whose losses compare rows with one another."""
+    model = toy.model().clone(
+        fusion=Late(depth=0),
+        decoders={
+            'answer': LogitSum(classes=2),
+            'match': LogitSum(classes=2),
+            'image': Embedded(streams=('image',), width=8),
+            'text': Embedded(streams=('text',), width=8),
+            'temperature': Temperature(),
+        },
     )
+    mixed = Mixture({'all': toy.data(), 'few': toy.data(rows=30)}, {'all': 2.0, 'few': 1.0})
+    return toy.experiment(model=model, data=mixed, objectives={'answer': CrossEntropy(), **objectives})
+
+
+CLIP = ContrastiveSoftmax(outputs=('image', 'text'))
+HARD = CrossEntropy(output='match', target='match', view=HardNegatives())
+
+
+@pytest.mark.parametrize(
+    ('made', 'parts'),
+    [(with_pairs(), 3), (with_pairs(pairs=CLIP), 3), (with_pairs(pairs=CLIP, match=HARD), 1)],
+    ids=['rows', 'pairs', 'mined'],
+)
+def test_gradients_of_sources_sum_to_that_of_the_batch(made, parts):
+    made = dataclasses.replace(made, optim=dataclasses.replace(made.optim, accumulate=parts))
+    batch = jax.tree.map(jnp.asarray, first(made.data))
+    state = create_state(made, batch)
+    compute = jax.jit(lambda source: gradients(state, batch, experiment=made, source=source)[0])
+    of_each = [compute(jnp.asarray(number)) for number in range(2)]
+    whole, metrics, _ = jax.jit(lambda: gradients(state, batch, experiment=made))()
+    for path, expected in flat(whole).items():
+        found = sum(np.asarray(flat(one)[path]) for one in of_each)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6, err_msg=path)
+    assert all(float(optax.tree.norm(one)) > 0 for one in of_each)
+    for name in made.objectives:
+        assert {f'loss/{name}/all', f'loss/{name}/few'} <= metrics.keys()
+
+
+def test_the_gradient_of_a_source_against_that_of_its_own_losses():
+    experiment = toy.experiment(model=toy.model(dropout=0.0).clone(fusion=Late(depth=0)), data=MIXED)
     batch = jax.tree.map(jnp.asarray, first(MIXED))
     state = create_state(experiment, batch)
 
@@ -89,14 +131,11 @@ def test_gradients_of_sources_against_the_gradient_of_their_own_losses():
         losses = CrossEntropy()(experiment.model.apply({'params': params}, batch), batch)
         return jnp.where(chosen, losses, 0).sum() / 12
 
-    expected = [jax.grad(loss)(state.params, batch['source'] == number) for number in range(3)]
-    told = source_gradients(state, batch, experiment=experiment)
-    assert list(told) == ['grad_norm_of/all', 'grad_norm_of/few', 'grad_norm_of/none']
-    for value, gradient in zip(told.values(), expected, strict=True):
-        np.testing.assert_allclose(value, optax.tree.norm(gradient), rtol=1e-5)
-    assert told['grad_norm_of/none'] == 0
-    whole = optax.tree.norm(jax.tree.map(lambda *parts: sum(parts), *expected))
-    np.testing.assert_allclose(whole, step(experiment, batch)[0]['grad_norm'], rtol=1e-5)
+    norm = jax.jit(functools.partial(source_gradient, experiment=experiment))
+    for number in range(3):
+        expected = optax.tree.norm(jax.grad(loss)(state.params, batch['source'] == number))
+        np.testing.assert_allclose(norm(state, batch, number), expected, rtol=1e-5)
+    assert not expected
 
 
 def test_a_run_logs_them(tmp_path):
@@ -104,6 +143,7 @@ def test_a_run_logs_them(tmp_path):
     train(made, workdir=str(tmp_path / 'run'), report=False)
     rows = [json.loads(line) for line in (tmp_path / 'run' / 'metrics.jsonl').read_text().splitlines()]
     assert [row['step'] for row in rows] == [2, 4] and all(row['grad_norm_of/all'] > 0 for row in rows)
+    assert all(row['grad_norm_of/none'] == 0 for row in rows)
     with pytest.raises(UserError, match=r'log.source_gradients: the data are no Mixture'):
         dataclasses.replace(made, data=toy.data()).check()
 

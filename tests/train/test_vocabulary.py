@@ -74,10 +74,10 @@ def test_words_of_another_run_are_told_where_parameters_are_loaded():
     check_loaded(renamed, old, renamed_table, source='runs/old')
 
 
-def test_words_of_an_earlier_stage_are_told_before_it_trains():
+def test_words_of_an_earlier_stage_are_told_before_it_trains(tmp_path):
     stages = (with_words(OTHER, name='a', evals={}), with_words(WORDS, name='b', init_from=InitFrom(stage='a')))
     with pytest.raises(UserError, match="'text' is tokenized by Words here and by another Words in stage a"):
-        train_stages({stage.name: stage for stage in stages}, workdir='nowhere')
+        train_stages({stage.name: stage for stage in stages}, workdir=str(tmp_path))
 
 
 def test_an_evaluation_reads_text_as_training_does():

@@ -92,5 +92,5 @@ def test_what_cannot_be_masked_is_told():
         MaskedText(VOCABULARY, 'image')({'image': jnp.ones((2, 4))}, KEY)
     with pytest.raises(UserError, match=r'patches of 3'):
         MaskedImage(patch=3)({'image': jnp.ones((2, 4, 4, 3))}, KEY)
-    with pytest.raises(UserError, match="no field 'imge'; did you mean 'image'"):
+    with pytest.raises(UserError, match="no field of the batch 'imge'; did you mean 'image'"):
         MaskedImage('imge')({'image': jnp.ones((2, 4, 4, 3))}, KEY)

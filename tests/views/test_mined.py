@@ -109,7 +109,7 @@ def test_what_cannot_be_mined_is_told():
     outputs, batch = pairs()
     with pytest.raises(UserError, match="no output of the model 'picture'"):
         HardNegatives(outputs=('picture', 'text')).mine(outputs, batch, KEY)
-    with pytest.raises(UserError, match="no field 'thin'; did you mean 'thing'"):
+    with pytest.raises(UserError, match="no field of the batch 'thin'; did you mean 'thing'"):
         HardNegatives(group='thin').mine(outputs, batch, KEY)
     with pytest.raises(UserError, match='HardNegatives is mined after HardNegatives'):
         HardNegatives(after=HardNegatives())

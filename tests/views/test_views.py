@@ -85,7 +85,7 @@ def test_noise_has_its_level():
     assert lost.mean() == pytest.approx(0.3, abs=0.01)
 
 
-@pytest.mark.parametrize(('view', 'told'), [(Without(('imge',)), "no field 'imge'; did you mean 'image'"),
+@pytest.mark.parametrize(('view', 'told'), [(Without(('imge',)), "no field of the batch 'imge'; did you mean 'image'"),
                                             (Mismatched(('anser',)), "did you mean 'answer'")])  # fmt: skip
 def test_a_field_that_is_not_there_is_told(view, told):
     with pytest.raises(UserError, match=told):
