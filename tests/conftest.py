@@ -13,9 +13,8 @@ os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} --xla_force_host_p
 # Many tests train the same small program: a worker, and what it starts, compiles it once. Workers do not share them: on
 # the CPU a ring over devices that was read from a cache, not compiled, can wait for itself forever (JAX 0.10).
 os.environ['JAX_COMPILATION_CACHE_DIR'] = tempfile.mkdtemp(prefix='mmjax-tests-')
-atexit.register(shutil.rmtree, os.environ['JAX_COMPILATION_CACHE_DIR'], ignore_errors=True)
 # Compiled two to five times faster, to slower programs: tests compile much and compute little.
-os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
+os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = os.environ.get('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.5'
 
 from collections.abc import Callable
@@ -29,6 +28,8 @@ import numpy as np
 import pytest
 from flax import struct
 from jaxtyping import install_import_hook
+
+atexit.register(shutil.rmtree, os.environ['JAX_COMPILATION_CACHE_DIR'], ignore_errors=True)
 
 
 def _pytree_dataclass(cls: type, **kwargs: Any) -> type:
