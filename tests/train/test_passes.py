@@ -136,7 +136,7 @@ def test_mining_asks_for_the_whole_batch_and_for_training(tmp_path):
     ('objective', 'told'),
     [
         (CrossEntropy(output='match', target='match'), "no field of the batch 'match'"),
-        (MaskedTokens(view=MaskedText(4, modality='texts')), "no field 'texts'; did you mean 'text'"),
+        (MaskedTokens(view=MaskedText(4, modality='texts')), "no field of the batch 'texts'; did you mean 'text'"),
         (MaskedPixels(view=MaskedImage(patch=2)), r'masks 16 patches of 2x2x3 numbers, .* has 4 tokens of 48'),
     ],
 )
