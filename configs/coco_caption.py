@@ -29,19 +29,9 @@ A pod, a tower of ViT-L/14's size and as deep a decoder, at batch 8,192:
 
 import dataclasses
 
+from configs.coco_matching import AUGMENT, CROP, WORKERS
 from configs.imagenet_vit import image_tower
-from mmjax.data import (
-    AnyItem,
-    Bytes,
-    CentralCrop,
-    Data,
-    Item,
-    PromptAnswer,
-    RandomCrop,
-    RandomFlip,
-    References,
-    Tfds,
-)
+from mmjax.data import Bytes, Data, Item, PromptAnswer, References, Tfds
 from mmjax.data.base import Transform
 from mmjax.decoders.tokens import TokenLogits
 from mmjax.encoders.text import TokenEncoder
@@ -63,12 +53,10 @@ MOST = 7  # captions of an image
 GREEDY = Generate(end=TEXT.end, length=TEXT.length)
 BEAM = dataclasses.replace(GREEDY, search=Beam(width=4))
 REFERENCES = {'no word right': 0.0, 'Up-Down cider_d': 1.135}
-WORKERS = 32
 
 
 def data(split: str, fields: dict[str, str], *transforms: Transform) -> Data:
-    crop = CentralCrop('image', size=224, resize=256)
-    return Data(Tfds('coco_captions', split, fields), (*transforms, crop, TEXT), cache=False, workers=WORKERS)
+    return Data(Tfds('coco_captions', split, fields), (*transforms, CROP, TEXT), cache=False, workers=WORKERS)
 
 
 def scored(split: str) -> Data:
@@ -79,7 +67,6 @@ def scored(split: str) -> Data:
 
 def experiment() -> Experiment:
     width, block = 384, Block(attention=Attention(heads=6), dropout=0.1)
-    augment = (AnyItem('text'), RandomCrop('image', size=224, area=(0.5, 1.0)), RandomFlip('image'))
     return Experiment(
         name='coco_caption',
         model=Model(
@@ -90,7 +77,7 @@ def experiment() -> Experiment:
             fusion=Early(depth=6, block=block),
             decoders={'text': TokenLogits(vocabulary=TEXT.size)},
         ),
-        data=data('train+restval', FIELDS, *augment),
+        data=data('train+restval', FIELDS, *AUGMENT),
         objectives={'caption': NextToken()},
         evals={
             'test': Evaluation(scored('test'), Captions(), references=REFERENCES, predictor=BEAM),  # and `predict`

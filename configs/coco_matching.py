@@ -44,6 +44,8 @@ FIELDS = {'image': 'image', 'text': 'captions/text', 'image_id': 'image/id'}
 TEXT = Bytes(key='text', length=128)  # longer captions are cut, with a warning
 CAPTIONS = 5  # some images have six or seven; the published protocol takes five
 WORKERS = 32
+CROP = CentralCrop('image', size=224, resize=256)
+AUGMENT = (AnyItem('text'), RandomCrop('image', size=224, area=(0.5, 1.0)), RandomFlip('image'))
 
 # Five right ones among 25,000 captions, one among 5,000 images: the same.
 REFERENCES = {
@@ -54,7 +56,7 @@ REFERENCES = {
 
 
 def data(source: Source, *choose: Transform) -> Data:
-    return Data(source, (*choose, CentralCrop('image', size=224, resize=256), TEXT), cache=False, workers=WORKERS)
+    return Data(source, (*choose, CROP, TEXT), cache=False, workers=WORKERS)
 
 
 def each_caption(split: str) -> Data:
@@ -63,7 +65,6 @@ def each_caption(split: str) -> Data:
 
 def experiment() -> Experiment:
     width, found = 384, CaptionRetrieval(group='image_id')
-    augment = (AnyItem('text'), RandomCrop('image', size=224, area=(0.5, 1.0)), RandomFlip('image'))
     return Experiment(
         name='coco_matching',
         model=Model(
@@ -80,7 +81,7 @@ def experiment() -> Experiment:
                 'temperature': Temperature(),
             },
         ),
-        data=data(Tfds('coco_captions', 'train+restval', FIELDS), *augment),
+        data=data(Tfds('coco_captions', 'train+restval', FIELDS), *AUGMENT),
         objectives={'pairs': ContrastiveSoftmax(outputs=('image', 'text'))},
         evals={
             'val': Evaluation(each_caption('val'), found, every=1000),

@@ -23,10 +23,6 @@ class Accuracy(Evaluator):
     target: str = 'answer'
     by: str = ''
 
-    @property
-    def asks(self) -> tuple[str, ...]:
-        return (self.output,)
-
     def predictions(self, outputs: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]) -> Columns:
         for name in (self.target, self.by):
             if name:

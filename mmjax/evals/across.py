@@ -29,10 +29,6 @@ class RetrievalAcross(Evaluator):
     group: str = ''
     ks: tuple[int, ...] = (1, 5, 10)
 
-    @property
-    def asks(self) -> tuple[str, ...]:
-        return (self.output,)
-
     def predictions(self, outputs: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]) -> Columns:
         check_output(self.output, outputs, asker='retrieval_across')
         for name in (self.by, self.group):

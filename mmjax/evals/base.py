@@ -16,10 +16,11 @@ class Evaluator:
 
     @property
     def asks(self) -> tuple[str, ...] | None:
-        """The outputs that it is given; no other is computed, or leaves the devices. None: all of them. One that reads
-        more than the class it inherits from says so here too.
+        """The outputs that it is given; no other is computed, or leaves the devices. None: all of them. Unless it says
+        otherwise here, that of its field `output`, and all where it has no such field.
         """
-        return None
+        output = getattr(self, 'output', None)
+        return None if output is None else (output,)
 
     def predictions(self, outputs: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]) -> Columns:
         """Columns [b, …] of what is kept of each example: predictions, probabilities, targets."""

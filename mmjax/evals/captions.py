@@ -29,10 +29,6 @@ class Captions(Evaluator):
     output: str = 'text'
     references: str = 'references'
 
-    @property
-    def asks(self) -> tuple[str, ...]:
-        return (self.output,)
-
     def predictions(self, outputs: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]) -> Columns:
         check_output(self.output, outputs, asker='captions')
         check_field(self.references, batch, asker='captions')

@@ -21,10 +21,6 @@ class MaskedAccuracy(Evaluator):
     output: str = 'text'
     field: str = 'text'
 
-    @property
-    def asks(self) -> tuple[str, ...]:
-        return (self.output,)
-
     def predictions(self, outputs: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]) -> Columns:
         check_output(self.output, outputs, asker='masked_accuracy')
         if f'{self.field}/masked' not in batch:

@@ -50,10 +50,6 @@ class MatchRetrieval(PairEvaluator):
     group: str = ''
     ks: tuple[int, ...] = (1, 5, 10)
 
-    @property
-    def asks(self) -> tuple[str, ...]:
-        return (self.output,)
-
     def of_pairs(self, outputs: Mapping[str, np.ndarray]) -> Float[np.ndarray, 'b']:
         check_output(self.output, outputs, asker='match_retrieval')
         return odds(outputs[self.output], asker='match_retrieval')

@@ -22,10 +22,6 @@ class RegressionError(Evaluator):
     output: str = 'value'
     target: str = 'value'
 
-    @property
-    def asks(self) -> tuple[str, ...]:
-        return (self.output,)
-
     def predictions(self, outputs: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]) -> Columns:
         check_output(self.output, outputs, asker='regression_error')
         check_field(self.target, batch, asker='regression_error')

@@ -25,10 +25,6 @@ class VqaAccuracy(Evaluator):
     target: str = 'answer'
     by: str = ''
 
-    @property
-    def asks(self) -> tuple[str, ...]:
-        return (self.output,)
-
     def predictions(self, outputs: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]) -> Columns:
         candidates, scores = f'{self.target}/candidates', f'{self.target}/scores'
         check_output(self.output, outputs, asker='vqa_accuracy')

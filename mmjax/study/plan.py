@@ -31,9 +31,8 @@ class Run:
     experiment: Experiment
     projected: int = 0  # examples of which the trained model is projected; explained: on which it is explained
     explained: int = 0
-    parts: config.Parts = dataclasses.field(
-        default_factory=dict, repr=False, compare=False
-    )  # what runs of a study share
+    # What the configs of all runs of a study share, read once.
+    parts: config.Parts = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
     def config(self) -> str:

@@ -11,6 +11,7 @@ from jax.experimental import multihost_utils
 from mmjax.data import eval_batches, open_data
 from mmjax.evals.base import Columns, PairEvaluator, asked
 from mmjax.experiment import Evaluation, Experiment
+from mmjax.generate.base import Predictor
 from mmjax.sharding import place_batch
 from mmjax.train.pairs import PairScorer
 from mmjax.train.passes import cast
@@ -24,7 +25,7 @@ class Scorer:
 
     def __init__(self, experiment: Experiment, mesh: jax.sharding.Mesh):
         self._experiment, self._mesh = experiment, mesh
-        self._compiled: dict[Any, Callable[[Any, Batch], tuple[Outputs, Batch]]] = {}
+        self._compiled: dict[tuple[Predictor, Any], Callable[[Any, Batch], tuple[Outputs, Batch]]] = {}
         self._pairs = PairScorer(experiment, mesh)
 
     def score(self, evaluation: Evaluation, params: Any) -> tuple[dict[str, float], Columns]:

@@ -102,17 +102,13 @@ def _example(experiment: Experiment, inputs: Mapping[str, str]) -> dict[str, Any
             raw[name] = (value, '')
         else:
             raw[name] = value if find_tokenizer(experiment.data, name) else _read(name, value)
-    prepared = prepare(raw, [t for t in transforms_of(experiment.data) if getattr(t, 'key', None) in modalities])
+    transforms = [t for t in transforms_of(experiment.data) if getattr(t, 'key', None) in modalities]
+    prepared = prepare(raw, transforms)
     for name in modalities:
         if np.asarray(prepared[name]).dtype.kind in 'SUO':
-            read = any(getattr(t, 'key', None) == name for t in transforms_of(experiment.data))
-            why = (
-                'only random transforms of the config read it, and predict draws nothing'
-                if read
-                else (
-                    'no transform of the config reads it from a file, or says what stands for it where it is left out'
-                )
-            )
+            why = 'no transform of the config reads it from a file, or says what stands for it where it is left out'
+            if any(getattr(t, 'key', None) == name for t in transforms):
+                why = 'only random transforms of the config read it, and predict draws nothing'
             raise UserError(f'--{name}: {why}; train with one that does, such as Image or CentralCrop of images')
     return {name: value for name, value in prepared.items() if name.split('/')[0] in modalities}
 
