@@ -7,6 +7,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from mmjax.data import Data
+from mmjax.data.permuted import Permuted
 from mmjax.decoders.classification import MaskedMean
 from mmjax.errors import UserError
 from mmjax.evals.accuracy import Accuracy, EnsembleAccuracy
@@ -24,7 +26,7 @@ def controls(base: Experiment) -> tuple[Arm, ...]:
     """Every control of a base experiment: for each modality alone, shuffled and constant; and over all of them.
 
     only_M: sees no other modality, in training and test. shuffled_M: that modality always is another example's.
-    constant_M: it is always the same. shuffled_labels: trained on the targets of other examples, it must be at chance.
+    constant_M: it is always the same. shuffled_labels: the targets of training are permuted, it must be at chance.
     isolated: no modality reads another. ensemble: a model for each modality, none knowing of the other, whose
     probabilities are averaged. larger_mlp: the base with an MLP of ratio 8, not matched: is size what it takes?
     """
@@ -37,7 +39,7 @@ def controls(base: Experiment) -> tuple[Arm, ...]:
         arms += [Arm(f'{what}_{m}', base=seeing(base, view((m,))), role='control') for m in modalities]
     return (
         *arms,
-        Arm('shuffled_labels', base=taught(base, Mismatched((objective.target,))), role='control'),
+        Arm('shuffled_labels', base=_relabelled(base, objective.target), role='control'),
         Arm('isolated', ('model.fusion=isolated',), role='no_flow'),
         Arm('ensemble', base=ensemble(base), role='control'),
         Arm('larger_mlp', ('--model.fusion.block.mlp.ratio', LARGER), role='control', matched=False),
@@ -54,6 +56,14 @@ def taught(experiment: Experiment, view: View) -> Experiment:
     """The experiment in which training sees this of a batch."""
     objectives = {name: dataclasses.replace(o, view=view) for name, o in experiment.objectives.items()}
     return dataclasses.replace(experiment, objectives=objectives)
+
+
+def _relabelled(experiment: Experiment, target: str) -> Experiment:
+    """The experiment that is trained on the targets of other examples."""
+    if not isinstance(experiment.data, Data):
+        raise UserError(f'controls: labels are permuted in one Data, not in a {type(experiment.data).__name__}')
+    source = Permuted(experiment.data.source, (target,))
+    return dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, source=source))
 
 
 def classifying(experiment: Experiment, *, asker: str) -> tuple[str, Any]:

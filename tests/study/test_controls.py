@@ -9,6 +9,7 @@ import pytest
 
 from mmjax.config import override
 from mmjax.data import train_batches
+from mmjax.data.permuted import Permuted
 from mmjax.data.spread import Spread
 from mmjax.decoders.classification import MaskedMean
 from mmjax.errors import UserError
@@ -44,7 +45,8 @@ def test_what_each_control_sees():
     arms = {arm.name: arm for arm in controls(base())}
     assert views(arms['only_image'].base) == (Without(('text',)), {Without(('text',))})
     assert views(arms['shuffled_text'].base) == (Mismatched(('text',)), {Mismatched(('text',))})
-    assert views(arms['shuffled_labels'].base) == (Mismatched(('answer',)), {Clean()})
+    assert views(arms['shuffled_labels'].base) == (Clean(), {Clean()})
+    assert arms['shuffled_labels'].base.data.source == Permuted(base().data.source, ('answer',))
     assert {name for name, arm in arms.items() if arm.role == 'unimodal'} == {'only_image', 'only_text'}
     assert {name for name, arm in arms.items() if arm.role == 'no_flow'} == {'isolated'}
     for arm in arms.values():
@@ -127,6 +129,17 @@ def test_spread_rows_are_the_same_rows():
     assert spread.labels == plain.labels and spread.fingerprint != plain.fingerprint
     again = Spread(toy.Toy(rows=30)).open().read([3, 4])
     assert np.array_equal(again[1]['image'], spread[4]['image'])
+
+
+def test_permuted_labels_are_the_same_labels_of_other_inputs():
+    rows = range(200)
+    plain, permuted = toy.Toy(rows=200).open().read(rows), Permuted(toy.Toy(rows=200), ('answer',)).open().read(rows)
+    old, new = (np.array([int(example['answer']) for example in examples]) for examples in (plain, permuted))
+    assert np.array_equal(np.bincount(old), np.bincount(new)) and 0.3 < (old == new).mean() < 0.7  # of two classes
+    assert all(np.array_equal(a['image'], b['image']) for a, b in zip(plain, permuted, strict=True))
+    assert int(Permuted(toy.Toy(rows=200), ('answer',)).open()[7]['answer']) == new[7]
+    with pytest.raises(UserError, match="has no 'anser'"):
+        Permuted(toy.Toy(rows=200), ('anser',)).open()[0]
 
 
 def test_an_ensemble_needs_one_classifying_objective():
