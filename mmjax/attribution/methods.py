@@ -1,6 +1,6 @@
 """One call for every method of attribution, from an experiment and a batch to NumPy arrays."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,15 @@ BASELINES = ('zeros', 'mean')
 METHODS = ('integrated_gradients', *BY_ATTENTION)
 
 
+class Attribution(NamedTuple):
+    """relevance: of each of the encoders' tokens, by modality; 0 for one that is masked. gap: of each example, what
+    integrated gradients miss of completeness (see `mmjax.attribution.integrated.Integrated`); None of other methods.
+    """
+
+    relevance: dict[str, Float[np.ndarray, 'b _n']]
+    gap: Float[np.ndarray, 'b'] | None
+
+
 def attribute(
     method: str,
     experiment: Experiment,
@@ -32,8 +41,8 @@ def attribute(
     target: Int[Array, 'b'] | Int[np.ndarray, 'b'] | None = None,
     baseline: str = 'zeros',
     steps: int = STEPS,
-) -> dict[str, Float[np.ndarray, 'b _n']]:
-    """The attribution of each of the encoders' tokens, by modality; 0 for one that is masked.
+) -> Attribution:
+    """What each of the encoders' tokens contributes to the answer.
 
     method: 'integrated_gradients' (signed, of the logit), 'rollout' (not specific to a class) or 'chefer' (at least 0).
     params: without their logical axes, as a train state has them; computed in float32 whatever the run's precision.
@@ -55,6 +64,7 @@ def attribute(
         check_wiring(model.fusion, method)
     encoded = encode(model, params, batch)
     target = predicted(model, params, encoded, output=output) if target is None else jnp.asarray(target)
+    gap = None
     if method in BY_ATTENTION:
         readout(decoder, encoded, method=method)  # before what is costly
         _, maps = capture(model, params, encoded, output=output, target=target)
@@ -62,5 +72,7 @@ def attribute(
     else:
         start = mean_baseline(encoded) if baseline == 'mean' else None
         options = {'output': output, 'target': target, 'steps': steps, 'baseline': start}
-        found = integrated_gradients(model, params, encoded, **options).attributions
-    return {name: np.asarray(jnp.where(encoded[name].mask, x, 0), np.float64) for name, x in found.items()}
+        integrated = integrated_gradients(model, params, encoded, **options)
+        found, gap = integrated.attributions, np.asarray(integrated.gap, np.float64)
+    relevance = {name: np.asarray(jnp.where(encoded[name].mask, x, 0), np.float64) for name, x in found.items()}
+    return Attribution(relevance, gap)

@@ -38,7 +38,8 @@ def randomization_check(
     target = predicted(experiment.model, params, encoded, output=output) if target is None else target
     fresh = fresh_parameters(experiment, batch, seed=experiment.seed + 1 if seed is None else seed)
     trained, random = (
-        attribute(method, experiment, p, batch, output=output, target=target, **options) for p in (params, fresh)
+        attribute(method, experiment, p, batch, output=output, target=target, **options).relevance
+        for p in (params, fresh)
     )
     masks = {name: np.asarray(encoded[name].mask) for name in experiment.model.inputs}
     return rank_correlation(trained, random, masks)

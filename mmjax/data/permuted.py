@@ -44,4 +44,6 @@ class _Permuted(Reader):
         for name in self._fields:
             if own and name not in own[0]:
                 raise UserError(f"permuted.fields: the source has no '{name}' (it has {sorted(own[0])})")
-        return [example | {name: other[name] for name in self._fields} for example, other in zip(own, others, strict=True)]
+        return [
+            example | {name: other[name] for name in self._fields} for example, other in zip(own, others, strict=True)
+        ]

@@ -6,24 +6,25 @@ nearest to f on every pair of an image and a text,
 
     emap(a_i, b_i) = mean_j f(a_i, b_j) + mean_j f(a_j, b_i) - mean_jk f(a_j, b_k),
 
-here of the logits. If the projection answers as well as the model, the model's answers need no interaction.
+here of the logits; and of M modalities f_1(x_1) + … + f_M(x_M), nearest on all combinations of their inputs: the sum of
+the M means of f with one input fixed, less M - 1 times the mean of all. If the projection answers as well as the model,
+the model's answers need no interaction.
 """
 
 import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from einops import rearrange
 from jaxtyping import Bool, Float, Int
 
 from mmjax.data import Data, eval_batches
-from mmjax.errors import UserError
 from mmjax.experiment import Experiment
 from mmjax.train.passes import cast
 from mmjax.types import Batch, Outputs
 
-PAIRS_AT_ONCE = 512
+AT_ONCE = 512  # combinations
 
 
 class Projected(NamedTuple):
@@ -34,56 +35,59 @@ class Projected(NamedTuple):
 
 
 class Additive:
-    """Projects models that read two modalities; compiled once for all parameters of an experiment.
+    """Projects models of an experiment; compiled once for all parameters.
 
-    data: where the examples come from. examples: how many, spread evenly over them.
-
-    Raises:
-        UserError: where the model reads another number of modalities than two.
+    data: where the examples come from. examples: how many, spread evenly over them; the model answers for each
+    combination of their distinct inputs.
     """
 
     def __init__(self, experiment: Experiment, data: Data, *, examples: int, output: str, target: str):
-        self._modalities = experiment.model.inputs
-        if len(self._modalities) != 2:
-            raise UserError(f'the additive projection is of two modalities, the model reads {self._modalities}')
         self._output = output
         self._sample = sample(data, examples)
         self._target = self._sample[target]
-        self._distinct = {m: _distinct(self._sample, m) for m in self._modalities}
+        self._distinct = {m: _distinct(self._sample, m) for m in experiment.model.inputs}
         self._encode = jax.jit(functools.partial(_encode, experiment=experiment))
         self._answer = jax.jit(functools.partial(_answer, experiment=experiment))
 
     def __call__(self, params: Any) -> Projected:
         """The answers of the model with these parameters, and of its projection."""
-        a, b = self._modalities
-        (first_a, of_a), (first_b, of_b) = self._distinct[a], self._distinct[b]
+        firsts = {m: first for m, (first, _) in self._distinct.items()}
+        places = [place for _, place in self._distinct.values()]
         encoded = self._encode(params, self._sample)
-        pairs = len(first_a) * len(first_b)
-        rows = dict.fromkeys(encoded, np.zeros(pairs, np.int32))  # a learned token is the same in every row
-        rows |= {a: np.repeat(first_a, len(first_b)), b: np.tile(first_b, len(first_a))}
-        table = rearrange(self._scores(params, encoded, rows, pairs), '(u v) c -> u v c', u=len(first_a))
-        projection = project(table, of_a, of_b)
-        model = table[of_a, of_b]
+        combinations = np.meshgrid(*firsts.values(), indexing='ij')
+        count = combinations[0].size
+        rows = dict.fromkeys(encoded, np.zeros(count, np.int32))  # a learned token is the same in every row
+        rows |= {m: index.ravel() for m, index in zip(firsts, combinations, strict=True)}
+        scores = self._scores(params, encoded, rows, count)
+        table = scores.reshape(*combinations[0].shape, scores.shape[-1])
+        model, projection = table[tuple(places)], project(table, places)
         return Projected(model.argmax(-1) == self._target, projection.argmax(-1) == self._target)
 
-    def _scores(self, params: Any, encoded: Any, rows: dict[str, np.ndarray], pairs: int) -> np.ndarray:
+    def _scores(self, params: Any, encoded: Any, rows: dict[str, np.ndarray], count: int) -> np.ndarray:
         scores = []
-        for start in range(0, pairs, PAIRS_AT_ONCE):
-            place = np.minimum(np.arange(start, start + PAIRS_AT_ONCE), pairs - 1)  # the last one is filled up
+        for start in range(0, count, AT_ONCE):
+            place = np.minimum(np.arange(start, start + AT_ONCE), count - 1)  # the last one is filled up
             part = {m: index[place] for m, index in rows.items()}
             scores.append(np.asarray(self._answer(params, encoded, part)[self._output], np.float64))
-        return np.concatenate(scores)[:pairs]
+        return np.concatenate(scores)[:count]
 
 
-def project(
-    table: Float[np.ndarray, 'u v c'], of_a: Int[np.ndarray, 'n'], of_b: Int[np.ndarray, 'n']
-) -> Float[np.ndarray, 'n c']:
-    """The projection at each example. table: scores of every pair of distinct inputs; of_a, of_b: the examples' own."""
-    share_a = np.bincount(of_a, minlength=table.shape[0]) / len(of_a)
-    share_b = np.bincount(of_b, minlength=table.shape[1]) / len(of_b)
-    of_left = np.einsum('uvc,v->uc', table, share_b)
-    of_right = np.einsum('uvc,u->vc', table, share_a)
-    return of_left[of_a] + of_right[of_b] - share_a @ of_left
+def project(table: Float[np.ndarray, '*inputs c'], places: Sequence[Int[np.ndarray, 'n']]) -> Float[np.ndarray, 'n c']:
+    """The projection at each example.
+
+    table: scores of every combination of distinct inputs, an axis for each modality. places: by modality, which of its
+    inputs each example has.
+    """
+    shares = [np.bincount(own, minlength=size) / len(own) for own, size in zip(places, table.shape, strict=False)]
+    fixed = []
+    for modality in range(len(shares)):
+        mean = table
+        for other in reversed(range(len(shares))):
+            if other != modality:
+                mean = np.tensordot(mean, shares[other], (other, 0))
+        fixed.append(mean)
+    total = shares[0] @ fixed[0]
+    return sum(mean[own] for mean, own in zip(fixed, places, strict=True)) - (len(shares) - 1) * total
 
 
 def sampled(length: int, examples: int) -> Int[np.ndarray, 'n']:
@@ -93,7 +97,7 @@ def sampled(length: int, examples: int) -> Int[np.ndarray, 'n']:
 
 def sample(data: Data, examples: int) -> dict[str, np.ndarray]:
     """The batch of these rows of a split."""
-    batches = list(eval_batches(data, batch_size=PAIRS_AT_ONCE))
+    batches = list(eval_batches(data, batch_size=AT_ONCE))
     rows = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
     rows = {name: x[rows['weight'] > 0] for name, x in rows.items()}
     chosen = sampled(len(rows['weight']), examples)

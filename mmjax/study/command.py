@@ -13,12 +13,16 @@ from mmjax.errors import UserError
 from mmjax.study.ledger import Ledger
 from mmjax.study.matching import Fit
 from mmjax.study.multiplicity import smallest_p
-from mmjax.study.plan import Plan
+from mmjax.study.outlook import outlook
+from mmjax.study.plan import Plan, Rows
 from mmjax.study.report import write_report
 from mmjax.study.runs import matched_sizes, run_study, seconds_of_a_run
 from mmjax.study.study import Study
 from mmjax.study.summary import summarise
 from mmjax.train.files import read_json, write_json
+from mmjax.train.init import find_start
+from mmjax.train.run import shapes_of_batch
+from mmjax.train.state import abstract_state
 
 
 def study_command(study: Study, directory: Path, *, dry_run: bool = False, together: int = 1) -> dict[str, Any]:
@@ -36,8 +40,9 @@ def study_command(study: Study, directory: Path, *, dry_run: bool = False, toget
     plan = Plan(study, _sizes(study, directory))
     for (regime, arm), gap in plan.left_out.items():
         print(f'{regime}: {arm} is left out, it cannot be matched: {gap:+.1%}', file=sys.stderr)
+    _check_starts(plan, ledger.rows())
     if dry_run:
-        return _outlook(plan, ledger.rows())
+        return _told(plan, ledger.rows())
     clusters = _clusters(study, directory)
     run_study(plan, directory, together=together)
     summary = summarise(plan, ledger.rows(), clusters=clusters)
@@ -59,16 +64,31 @@ def _all_data(study: Study) -> list[Data]:
     return list({repr(part): part for part in data}.values())
 
 
-def _outlook(plan: Plan, rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Runs that are still to come, grids as they are now, and hours, from the runs that are done."""
+def _told(plan: Plan, rows: Rows) -> dict[str, Any]:
     study = plan.study
-    wanted = [run.key for runs in plan.wanted(rows) for run in runs]
-    done = [rows[key] for key in wanted if key in rows]  # rows of an earlier form of the study are not among them
-    later = sum(plan.chosen(place, rows) is None for place in plan.places) * len(study.seeds)
-    told: dict[str, Any] = {'runs done': len(done), 'runs left': len(wanted) - len(done) + later}
-    seconds = [row['seconds'] for row in done] or [seconds_of_a_run(study)]
-    told['hours left, about'] = round(told['runs left'] * float(np.mean(seconds)) / 3600, 2)
-    return told | {'comparisons': study.family, 'smallest p of seeds': smallest_p(len(study.seeds))}
+    ahead = outlook(plan, rows)
+    if ahead.hours is None:
+        ahead = outlook(plan, rows, seconds=seconds_of_a_run(study))
+    return {
+        'runs done': ahead.done,
+        'runs left': ahead.left,
+        'hours left, about': round(ahead.hours or 0, 2),
+        'comparisons': study.family,
+        'smallest p of seeds': smallest_p(len(study.seeds)),
+    }
+
+
+def _check_starts(plan: Plan, rows: Rows) -> None:
+    """Raises UserError where an arm that is to train starts from a run that is not there, or does not fit."""
+    for first, *_ in plan.missing(rows):
+        experiment = first.experiment
+        if experiment.init_from.given:
+            batch = shapes_of_batch(experiment)
+            params = abstract_state(experiment, batch, experiment.mesh.build()).params
+            try:
+                find_start(experiment, params, run=None)
+            except UserError as error:
+                raise UserError(f'study {plan.study.name}, arm {first.arm} at equal {first.regime}: {error}') from error
 
 
 def _sizes(study: Study, directory: Path) -> dict[tuple[str, str], Fit]:

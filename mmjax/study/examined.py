@@ -10,22 +10,28 @@ from mmjax.data.transforms import transforms_of
 from mmjax.study.curves import curve_area, relative_area
 from mmjax.study.ledger import unpacked
 from mmjax.study.probes import subset_name
-from mmjax.study.shares import conditional_utilisation, shapley
-from mmjax.study.statistics import arm_difference, interval
+from mmjax.study.shares import conditional_utilisation, cooperation, shapley
+from mmjax.study.statistics import arm_difference, half_width, interval
 from mmjax.study.study import Study
 from mmjax.views.noise import Noise
 
 Row = Mapping[str, Any]
 
 
-def examined(done: Sequence[Row], study: Study, additive_clusters: np.ndarray) -> dict[str, Any]:
+def examined(
+    done: Sequence[Row], study: Study, additive_clusters: np.ndarray, *, reference: Sequence[Row] = ()
+) -> dict[str, Any]:
     """Of one arm's finished seeds: means over them.
 
     other: every other metric of the evaluations. probes: accuracy by probe. noise: by modality the area under the
     accuracy over the levels, and its share of the clean accuracy. worst: the modality whose absence costs most.
-    shapley, utilisation: see `mmjax.study.shares`. additive_gap: the accuracy that the additive projection loses, with
-    an interval. explained, pictures: of the first seed, see `mmjax.study.explained`. curve: the training loss over
-    time. gradients: each encoder's share of the gradients' norms.
+    shapley, utilisation, cooperation: see `mmjax.study.shares`. additive_gap: the accuracy that the additive projection
+    loses, with an interval. explained, pictures: of the first seed, see `mmjax.study.explained`. curve: the training
+    loss over time. gradients: each encoder's share of the gradients' norms.
+
+    reference: the finished rows of the same seeds of the reference. over_seeds: of each accuracy among `other` and
+    `probes` half the width of its interval over seeds, and where the reference has it the `difference` from it with
+    its own `half_width`.
     """
     metrics = {name: _mean(row['metrics'][name] for row in done) for name in done[0]['metrics']}
     told: dict[str, Any] = {'other': {n: v for n, v in metrics.items() if ':' not in n and n != study.primary}}
@@ -43,7 +49,8 @@ def examined(done: Sequence[Row], study: Study, additive_clusters: np.ndarray) -
         gap = arm_difference(model, projection, clusters=additive_clusters)
         told['additive_gap'] = interval(gap)
         told['additive_score'] = float(projection.mean())
-    probed = {n.removesuffix('/accuracy'): v for n, v in metrics.items() if ':' in n and n.endswith('/accuracy')}
+    told['over_seeds'] = {_short(n): _over_seeds(done, reference, n) for n in metrics if '/accuracy' in n}
+    probed = {_short(n): v for n, v in metrics.items() if ':' in n and n.endswith('/accuracy')}
     if study.probes is not None and probed:
         told |= _probed(probed, study)
     return told
@@ -72,7 +79,22 @@ def _probed(probed: dict[str, float], study: Study) -> dict[str, Any]:
         'worst': min(without, key=lambda m: without[m]),
         'shapley': shapley(values),
         'utilisation': conditional_utilisation(values),
+        'cooperation': cooperation(values) if len(modalities) == 2 else None,
     }
+
+
+def _short(metric: str) -> str:
+    """A probe has one score, and goes by its own name."""
+    return metric.removesuffix('/accuracy') if ':' in metric else metric
+
+
+def _over_seeds(done: Sequence[Row], reference: Sequence[Row], metric: str) -> dict[str, Any]:
+    own, others = (np.array([float(row['metrics'].get(metric, np.nan)) for row in rows]) for rows in (done, reference))
+    told = {'half_width': half_width(own)}
+    if len(others) == len(own) and not np.isnan(others).any():
+        changes = own - others
+        told['difference'] = {'estimate': float(changes.mean()), 'half_width': half_width(changes)}
+    return told
 
 
 def _named(picture: Row, study: Study) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from mmjax.attribution.integrated import modality_share
 from mmjax.attribution.methods import METHODS, attribute
 from mmjax.attribution.perturbation import perturbation_areas
 from mmjax.attribution.pointing import pointing_game
+from mmjax.attribution.sanity import fresh_parameters, rank_correlation
 from mmjax.attribution.scoring import encode, predicted
 from mmjax.data import Data
 from mmjax.errors import UserError
@@ -21,6 +22,7 @@ from mmjax.study.additive import sample
 from mmjax.train.metrics import rounded
 
 STEPS = 512  # of integrated gradients: trained models need more than the default for a small gap
+COMPLETE = 0.01  # up to this gap
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,9 @@ class Explanation:
 
 def explained(explanation: Explanation, experiment: Experiment, params: Any) -> dict[str, Any]:
     """By method, for those that know the design: `share` of each modality in the sum of absolute attributions, `areas`
-    of the perturbation test (the higher the difference the better), and `pointing`: hits, and hits by chance.
+    of the perturbation test (the higher the difference the better), `randomised`: the median rank correlation with the
+    attributions under fresh parameters (see `mmjax.attribution.sanity`), and `pointing`: hits, and hits by chance. Of
+    integrated gradients `incomplete`: the share of the examples whose gap is above 0.01.
 
     And `pictures`: a few examples with their attributions by integrated gradients.
     """
@@ -52,18 +56,24 @@ def explained(explanation: Explanation, experiment: Experiment, params: Any) -> 
     (output,) = model.decoders
     encoded = encode(model, params, batch)
     answers = np.asarray(predicted(model, params, encoded, output=output))
+    fresh = fresh_parameters(experiment, batch, seed=experiment.seed + 1)
+    masks = {m: np.asarray(encoded[m].mask) for m in model.inputs}
     told: dict[str, Any] = {}
     for method in METHODS:
         try:
-            found = attribute(method, experiment, params, batch, steps=STEPS)
+            found, gap = attribute(method, experiment, params, batch, steps=STEPS, target=answers)
         except UserError:
             continue  # a rule that does not know this design
-        relevance = {m: found[m] for m in experiment.model.inputs}
+        relevance = {m: found[m] for m in model.inputs}
+        random = attribute(method, experiment, fresh, batch, steps=STEPS, target=answers).relevance
         share = modality_share({m: jnp.asarray(x) for m, x in relevance.items()})
         told[method] = {
             'share': {m: float(np.mean(share[m])) for m in relevance},
             'areas': perturbation_areas(model, params, encoded, relevance),
+            'randomised': float(np.median(rank_correlation(relevance, random, masks))),
         }
+        if gap is not None:
+            told[method]['incomplete'] = float(np.mean(gap > COMPLETE))
         if explanation.image and explanation.objects is not None:
             objects = explanation.objects(rows[explanation.image])
             cells = relevance[explanation.image]

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from mmjax.study.probes import subset_name
+from mmjax.study.study import TOLERANCE
 from mmjax.train.figures import FADED, PALETTE, data_uri, labels, legend, new_figure
 
 Arms = Mapping[str, Mapping[str, Any]]  # of one regime, by name
@@ -36,9 +37,35 @@ def plots(arms: Arms, *, reference: str) -> Iterator[Picture]:
     yield 'What each modality is worth (Shapley)', _shares(probed, modalities)
 
 
-def front(points: Mapping[str, tuple[float, float]]) -> list[str]:
+def together(regimes: Mapping[str, Arms]) -> Iterator[Picture]:
+    """Every design at the sizes that it has in all regimes, and whatever was not brought to a size; none where there is
+    one regime.
+    """
+    done = {(r, a): arm for r, arms in regimes.items() for a, arm in arms.items() if _placed(arm)}
+    if len({regime for regime, _ in done}) < 2:
+        return
+    for what, unit, scale in SIZES:
+        figure, axes = new_figure(4.6, 3.6)
+        points = {place: (arm[what] / scale, 100 * arm['score']) for place, arm in done.items()}
+        names = list(dict.fromkeys(name for _, name in done))
+        for name, style in _styles(names):
+            own = sorted({point for (_, arm), point in points.items() if arm == name})
+            axes.plot(*zip(*own, strict=True), label=name, linewidth=1.2, marker='o', markersize=3, **style)
+        best = [points[place] for place in front(points)]
+        axes.plot(*zip(*best, strict=True), color=FADED, linewidth=4, alpha=0.4)
+        labels(axes, x=unit, y=SCORE)
+        legend(axes, loc='upper left', bbox_to_anchor=(1, 1))
+        yield f'Score against {what}, the front in grey', data_uri(figure)
+
+
+def _placed(arm: Mapping[str, Any]) -> bool:
+    """Whether a size and a score of it say what size is worth: a design's, or that of a larger reference."""
+    return 'score' in arm and (arm['role'] == 'design' or abs(arm['gap']) > max(TOLERANCE.values()))
+
+
+def front(points: Mapping[Any, tuple[float, float]]) -> list[Any]:
     """Names of the points (cost, score) that no other beats in one without losing in the other, by cost."""
-    best: list[str] = []
+    best: list[Any] = []
     for name, (_, score) in sorted(points.items(), key=lambda item: (item[1][0], -item[1][1])):
         if not best or score > points[best[-1]][1]:
             best.append(name)

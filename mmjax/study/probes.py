@@ -12,6 +12,7 @@ from mmjax.views.mismatched import Mismatched
 from mmjax.views.noise import Noise
 
 LEVELS = (0.1, 0.2, 0.4, 0.8)
+MOST_COMBINATIONS = 2**20  # that an additive projection may have to answer
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Probes:
     """data: examples that the probes are made on, such as a part of the test split. views: by name.
 
     additive: on how many examples of the reported split the additive projection is computed (see
-    `mmjax.study.additive`); 0: not at all.
+    `mmjax.study.additive`); 0: not at all. Of M modalities it answers for up to additive**M combinations.
     """
 
     data: Data
@@ -31,8 +32,13 @@ class Probes:
         needed = {subset_name(there) for n in range(len(modalities) + 1) for there in _subsets(modalities, n)}
         if missing := sorted(needed - self.views.keys()):
             raise UserError(f'probes: no view {missing}; every subset of {list(modalities)} is needed (see `probes`)')
-        if self.additive and len(modalities) != 2:
-            raise UserError(f'probes.additive: is of two modalities, the model reads {list(modalities)}; set it to 0')
+        if self.additive and len(modalities) < 2:
+            raise UserError(f'probes.additive: the model reads {list(modalities)} alone, nothing adds up; set it to 0')
+        if self.additive ** len(modalities) > MOST_COMBINATIONS:
+            raise UserError(
+                f'probes.additive: {self.additive} examples of {len(modalities)} modalities make up to '
+                f'{self.additive ** len(modalities):,} combinations; more than {MOST_COMBINATIONS:,} are too many'
+            )
 
 
 def probes(modalities: Sequence[str], data: Data, *, additive: int = 200, levels: Sequence[float] = LEVELS) -> Probes:

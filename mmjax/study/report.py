@@ -5,32 +5,47 @@ from pathlib import Path
 from typing import Any
 
 from mmjax.study.pictures import picture
-from mmjax.study.plots import Arms, plots
+from mmjax.study.plots import Arms, plots, together
 from mmjax.study.probes import subset_name
 from mmjax.study.study import TOLERANCE
 from mmjax.train.report_html import Html, join, page, tag
 
-HEAD = ('arm', 'parameters', 'MFLOPs', 'layers', 'MLP ratio', 'score', 'interval', 'difference', 'interval', 'p')
+HEAD = (
+    'arm', 'parameters', 'MFLOPs', 'layers', 'MLP ratio', 'score', 'interval', 'difference', 'interval', 'p',
+    'of seeds alone',
+)  # fmt: skip
 USES = (
     'A design is said to use all modalities where it beats the best single one, beats the same model without flow '
     'between them, and loses accuracy when its logits are replaced by their additive projection (EMAP): each by an '
     'unadjusted 95 % interval that excludes 0 (exploratory; the projection is made on a sample of the test, and its '
-    'interval takes it as given). A shuffled modality is another example\'s, at test time alone. "Worth" is the '
-    'Shapley value of a modality, in points of accuracy; modalities that are left out are absent.'
+    "interval takes it as given). A shuffled modality is another example's, at test time alone."
+)
+SEEDS = (
+    "After ±: half of Student's 95 % interval over seeds, which takes the test set as given; in brackets: the "
+    'difference from "{reference}", seed by seed. Neither is adjusted for how many there are (exploratory).'
 )
 ROBUST = (
     'Accuracy without a modality, and area under the accuracy over levels of noise (in brackets: as a share of the '
-    'clean score). Where a share r of the examples lack a modality at random, the score is (1 - r) clean + r without.'
+    'clean score). Where a share r of the examples lack a modality at random, the score is (1 - r) clean + r without, '
+    'and its area over all r the mean of both.'
+)
+BALANCE = (
+    'Which modality a trained model leans on. Worth: its Shapley value, in points of accuracy over no input. '
+    'Utilisation: the share of the accuracy that is lost without it. Together: what the modalities tell beyond what '
+    'each tells alone (with both, less with either alone, plus with none). Gradients: the share of the norms of the '
+    "encoders' gradients in training. What is left out is absent."
 )
 EXPLAINED = (
     'Of the first seed. Perturbation: area under the share of unchanged answers while tokens are masked, the most or '
     'the least relevant first; a method that found what the model needs has a large difference, and chance gives 0. '
     'Pointing game: the most relevant cell of the image holds a part of the object. Rules that do not know a design '
-    'are left out.'
+    'are left out. Randomised: the rank correlation with what the method tells of a model that was not trained; near 1 '
+    'it does not show the model. Incomplete: of how many examples integrated gradients miss more than 1 %.'
 )
 TUNING = (
-    'Mean validation score of each learning rate, and the one that was chosen. "Edge": nothing beyond it was tried, so '
-    'the arm may be worth more than it shows.'
+    'Validation score of each learning rate, mean over {seeds} seed(s), and the one that was chosen. "Edge": nothing '
+    'beyond it was tried, so the arm may be worth more than it shows. "Best of 3": the score expected of tuning with '
+    'three of these rates, drawn at random.'
 )
 
 
@@ -47,18 +62,22 @@ def render(summary: Mapping[str, Any]) -> str:
         tag('h1', f'Study {summary["study"]}'),
         tag('p', _how(summary), class_='soft'),
         *(_regime(name, arms) for name, arms in regimes.items()),
-        *_beside(regimes),
+        *_beside(regimes, summary['reference']),
         tag('h2', 'Do they use all modalities?'),
         tag('p', USES),
         *_each(regimes, _uses),
         tag('h2', 'Less input, worse input'),
-        tag('p', ROBUST),
+        tag('p', f'{ROBUST} {SEEDS.format(reference=summary["reference"])}'),
         *_each(regimes, _robust),
+        tag('h2', 'Balance of the modalities'),
+        tag('p', BALANCE),
+        *_each(regimes, _balance),
         *_attribution(regimes),
         tag('h2', 'Tuning'),
-        tag('p', TUNING),
+        tag('p', TUNING.format(seeds=summary['tuning_seeds'])),
         *_each(regimes, _tuning),
-        *(_pictures(name, arms, summary['reference']) for name, arms in regimes.items()),
+        *_figures('Plots, all regimes together', together(regimes)),
+        *(html for name, arms in regimes.items() for html in _pictures(name, arms, summary['reference'])),
     )
 
 
@@ -91,34 +110,36 @@ def _row(arm: str, entry: Mapping[str, Any]) -> list[str]:
         arm += f' (not matched: {entry["gap"]:+.0%})'
     size = [f'{entry["parameters"]:,}', f'{entry["flops"] / 1e6:,.1f}', _plain(entry['depth']), _plain(entry['ratio'])]
     if 'score' not in entry:
-        return [arm, *size, 'not done', '', '', '', '']
+        return [arm, *size, 'not done', '', '', '', '', '']
     found = [_percent(entry['score']), f'{_percent(entry["low"])} to {_percent(entry["high"])}']
     if entry['diverged']:
         found[0] += f' ({entry["diverged"]} diverged)'
     difference = entry.get('difference')
     if difference is None:
-        return [arm, *size, *found, '', '', '']
+        return [arm, *size, *found, '', '', '', '']
     p = f'{difference["p_holm"]:.3g}' if 'p_holm' in difference else entry['role'].replace('design', 'not declared')
     if difference['equivalent']:
         p += ', equivalent (unadjusted)'
-    return [arm, *size, *found, *_change(difference), p]
+    of_seeds = f'{difference["p_of_seeds"]:.3g}' if 'p_of_seeds' in difference else ''
+    return [arm, *size, *found, *_change(difference), p, of_seeds]
 
 
-def _beside(regimes: Mapping[str, Arms]) -> Iterable[Html]:
+def _beside(regimes: Mapping[str, Arms], reference: str) -> Iterable[Html]:
     """The other metrics of the evaluations, where there are any."""
     names = dict.fromkeys(n for arms in regimes.values() for e in arms.values() for n in e.get('other', {}))
     shown = [n for n in names if '/accuracy' in n and not n.startswith('validation')]
     if shown:
         yield tag('h2', 'Beside it')
+        yield tag('p', SEEDS.format(reference=reference))
         for regime, arms in regimes.items():
-            rows = [[a, *(_percent(e['other'].get(n)) for n in shown)] for a, e in arms.items() if 'other' in e]
+            rows = [[a, *(_with_spread(e, n, e['other']) for n in shown)] for a, e in arms.items() if 'other' in e]
             yield join(tag('h3', f'At equal {regime}'), _table(['arm', *shown], rows))
 
 
 def _uses(arms: Arms) -> Html:
     modalities = _modalities(arms)
     head = ['arm', 'over one modality', 'interval', 'over no flow', 'interval', 'EMAP', 'loses', 'interval']
-    head += [f'shuffled {m}' for m in modalities] + [f'worth of {m}' for m in modalities] + ['uses all']
+    head += [f'shuffled {m}' for m in modalities] + ['uses all']
     rows = []
     for arm, entry in arms.items():
         if 'over_unimodal' not in entry and 'additive_gap' not in entry:
@@ -126,7 +147,6 @@ def _uses(arms: Arms) -> Html:
         row = [arm, *_change(entry.get('over_unimodal')), *_change(entry.get('over_no_flow'))]
         row += [_percent(entry.get('additive_score')), *_change(entry.get('additive_gap'))]
         row += [_percent(entry.get('probes', {}).get(f'shuffled:{m}')) for m in modalities]
-        row += [_percent(entry.get('shapley', {}).get(m)) for m in modalities]
         verdict = entry.get('uses_all')
         rows.append([*row, '' if verdict is None else 'yes' if verdict else 'not shown'])
     return _table(head, rows)
@@ -143,9 +163,25 @@ def _robust(arms: Arms) -> Html:
         left = [modalities, *([o for o in modalities if o != m] for m in modalities), []]
         noise = [entry['noise'].get(m) for m in modalities]
         areas = [f'{_percent(n["area"])} ({n["share"]:.2f})' if n else '' for n in noise]
-        scores = [_percent(probes.get(subset_name(there))) for there in left]
+        scores = [_with_spread(entry, subset_name(there), probes) for there in left]
         rows.append([arm, *scores, *areas, f'worst without {entry["worst"]}'])
     return _table([*head, ''], rows)
+
+
+def _balance(arms: Arms) -> Html:
+    modalities = _modalities(arms)
+    told = (('shapley', 'worth of'), ('utilisation', 'utilisation of'), ('gradients', 'gradients of'))
+    head = ['arm', *(f'{what} {m}' for _, what in told for m in modalities), 'together']
+    rows = [
+        [
+            arm,
+            *(_percent(entry[name].get(m)) for name, _ in told for m in modalities),
+            _percent(entry['cooperation']),
+        ]
+        for arm, entry in arms.items()
+        if 'shapley' in entry
+    ]
+    return _table(head, rows)
 
 
 def _attribution(regimes: Mapping[str, Arms]) -> Iterable[Html]:
@@ -163,11 +199,15 @@ def _explained(arms: Arms) -> Html:
             areas = [_percent(found['areas'][order]) for order in ('positive', 'negative', 'difference')]
             game = found.get('pointing')
             hits = f'{_percent(game["hits"])} (chance {_percent(game["chance"])})' if game else ''
-            rows.append([arm, method.replace('_', ' '), share, *areas, hits])
+            checks = [_plain(found.get('randomised'), digits=2), _percent(found.get('incomplete'))]
+            rows.append([arm, method.replace('_', ' '), share, *areas, hits, *checks])
         if entry.get('pictures'):
             pictures = tag('div', *map(picture, entry['pictures']), class_='examples')
             shown.append(tag('details', tag('summary', f'What {arm} looked at (integrated gradients)'), pictures))
-    head = ('arm', 'method', 'share of the relevance', 'most first', 'least first', 'difference', 'pointing game')
+    head = (
+        'arm', 'method', 'share of the relevance', 'most first', 'least first', 'difference', 'pointing game',
+        'randomised', 'incomplete',
+    )  # fmt: skip
     return join(_table(head, rows), *shown)
 
 
@@ -177,16 +217,21 @@ def _tuning(arms: Arms) -> Html:
     for arm, entry in arms.items():
         if 'rate' in entry:
             scores = [_percent(entry['tuning'].get(rate)) for rate in rates]
-            rows.append([arm, *scores, f'{entry["rate"]:g}', 'edge' if entry['rate_on_edge'] else ''])
-    return _table(['arm', *rates, 'chosen', ''], rows)
+            best = _percent(entry.get('expected_best'))
+            rows.append([arm, *scores, f'{entry["rate"]:g}', 'edge' if entry['rate_on_edge'] else '', best])
+    return _table(['arm', *rates, 'chosen', '', 'best of 3'], rows)
 
 
-def _pictures(name: str, arms: Arms, reference: str) -> Html:
+def _pictures(name: str, arms: Arms, reference: str) -> Iterable[Html]:
+    yield from _figures(f'Plots, at equal {name}', plots(arms, reference=reference))
+
+
+def _figures(title: str, pictures: Iterable[tuple[str, str]]) -> Iterable[Html]:
     figures = [
-        tag('figure', tag('figcaption', title), tag('img', src=image, alt=title))
-        for title, image in plots(arms, reference=reference)
+        tag('figure', tag('figcaption', caption), tag('img', src=image, alt=caption)) for caption, image in pictures
     ]
-    return join(tag('h2', f'Plots, at equal {name}'), tag('div', *figures, class_='wide')) if figures else join()
+    if figures:
+        yield join(tag('h2', title), tag('div', *figures, class_='wide'))
 
 
 def _modalities(arms: Arms) -> list[str]:
@@ -206,9 +251,20 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Html:
     return tag('div', tag('table', tag('thead', top), tag('tbody', *body), class_='arms'), class_='scroll')
 
 
+def _with_spread(entry: Mapping[str, Any], name: str, scores: Mapping[str, float]) -> str:
+    """A score with its spread over seeds, and its difference from the reference."""
+    if name not in scores:
+        return ''
+    spread = entry['over_seeds'][name]
+    told = f'{_percent(scores[name])} ± {_percent(spread["half_width"])}'
+    if 'difference' in spread:
+        told += f' ({100 * spread["difference"]["estimate"]:+.2f} ± {_percent(spread["difference"]["half_width"])})'
+    return told
+
+
 def _percent(share: float | None) -> str:
     return '' if share is None else f'{100 * share:.2f}'
 
 
-def _plain(value: Any) -> str:
-    return '' if value is None else f'{value:g}'
+def _plain(value: Any, *, digits: int = 6) -> str:
+    return '' if value is None else f'{value:.{digits}g}'

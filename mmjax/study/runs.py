@@ -13,6 +13,7 @@ from mmjax.errors import UserError
 from mmjax.optim import WarmupConstant
 from mmjax.study.ledger import Ledger
 from mmjax.study.matching import Fit, as_it_is, match, size_of
+from mmjax.study.outlook import outlook
 from mmjax.study.plan import Place, Plan, Run
 from mmjax.study.study import Study
 from mmjax.study.worker import Worker
@@ -92,12 +93,13 @@ def _do(plan: Plan, runs: Sequence[Run], worker: Worker, ledger: Ledger) -> None
         for run, row in zip(now, worker.work(now), strict=True):
             ledger.add(row | run.told)
         trained += len(now)
-        left = sum(map(len, plan.missing(ledger.rows())))
+        ahead = outlook(plan, ledger.rows())
         first = now[0]
         each = (time.monotonic() - started) / trained
         print(
             f'{first.regime} {first.arm} {first.phase} rate {first.rate:.2g} seed {first.seed}'
-            f'{f" and {len(now) - 1} more" if now[1:] else ""}: {each:.1f} s a run, {left} known to be left',
+            f'{f" and {len(now) - 1} more" if now[1:] else ""}: {each:.1f} s a run, {ahead.left} left, '
+            f'about {ahead.hours or 0:.2g} h of one process',
             file=sys.stderr,
             flush=True,
         )

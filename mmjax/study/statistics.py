@@ -37,6 +37,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.stats
 from einops import rearrange
 
 from mmjax.errors import UserError
@@ -119,6 +120,20 @@ def arm_difference(
     drawn = _draws(values, clusters, draws=draws, seed=seed)
     rarer = int(min((drawn <= 0).sum(), (drawn >= 0).sum()))
     return Difference(**_interval(values, drawn, level), p_value=min(1.0, 2 * (1 + rarer) / (draws + 1)))
+
+
+def half_width(by_seed: np.ndarray, *, level: float = 0.95) -> float:
+    """Half of Student's interval of the mean of one number a seed, such as a difference from another arm's same seed.
+
+    It takes the test set as given: for metrics of which the ledger has no example's result. by_seed: float [seeds].
+
+    Raises:
+        UserError: fewer than 2 seeds.
+    """
+    if len(by_seed) < 2:
+        raise UserError(f'{len(by_seed)} seed(s): the spread between seeds needs at least 2')
+    values = np.asarray(by_seed, np.float64)
+    return float(scipy.stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)))
 
 
 def equivalent(difference: Difference, *, delta: float, alpha: float = 0.05) -> bool:

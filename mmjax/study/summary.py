@@ -7,14 +7,16 @@ import numpy as np
 
 from mmjax.errors import UserError
 from mmjax.study.additive import sampled
+from mmjax.study.curves import expected_best
 from mmjax.study.examined import examined
 from mmjax.study.ledger import unpacked
-from mmjax.study.multiplicity import holm, seeds_needed, smallest_p
+from mmjax.study.multiplicity import MOST_SEEDS, holm, seeds_needed, sign_flip_p, smallest_p
 from mmjax.study.plan import Place, Plan, Rows
 from mmjax.study.statistics import arm_difference, arm_mean, equivalent, interval
 from mmjax.train.metrics import rounded
 
 RIVALS = ('unimodal', 'no_flow')  # roles that a design must beat to be said to use all modalities
+TRIALS = 3  # of a smaller budget of tuning, for which the best is predicted
 
 
 def summarise(plan: Plan, rows: Rows, *, clusters: np.ndarray) -> dict[str, Any]:
@@ -45,7 +47,9 @@ def summarise(plan: Plan, rows: Rows, *, clusters: np.ndarray) -> dict[str, Any]
         correct = right[place]
         mean = arm_mean(correct, clusters=clusters)
         entry |= {'score': mean.estimate, 'low': mean.low, 'high': mean.high, 'by_seed': correct.mean(axis=1).tolist()}
-        entry |= examined(done, study, clusters[sampled(len(clusters), study.probes.additive if study.probes else 0)])
+        others = finals(plan, (regime, study.reference), rows) if arm != study.reference else []
+        sample = sampled(len(clusters), study.probes.additive if study.probes else 0)
+        entry |= examined(done, study, clusters[sample], reference=others)
         against = right.get((regime, study.reference))
         if arm != study.reference and against is not None:
             entry['difference'] = _difference(correct, against, clusters=clusters)
@@ -65,6 +69,7 @@ def summarise(plan: Plan, rows: Rows, *, clusters: np.ndarray) -> dict[str, Any]
         'primary': study.primary,
         'references': dict(study.base.evals[study.primary_split].references),
         'seeds': len(study.seeds),
+        'tuning_seeds': len(study.tuning_seeds),
         'steps': study.base.steps,
         'family': study.family,
         'smallest_p_of_seeds': smallest_p(len(study.seeds)),
@@ -85,6 +90,8 @@ def finals(plan: Plan, place: Place, rows: Rows) -> list[Any]:
 def _tuned(plan: Plan, place: Place, rows: Rows) -> dict[str, Any]:
     scores = {rate: score for rate, score in plan.tuning(place, rows).items() if score is not None}
     told: dict[str, Any] = {'tuning': {f'{rate:.3g}': score for rate, score in scores.items()}}
+    if len(scores) >= TRIALS:
+        told['expected_best'] = expected_best(np.array(list(scores.values())), trials=TRIALS)
     rate = plan.chosen(place, rows)
     if rate is not None:
         told |= {'rate': rounded(rate, digits=3), 'rate_on_edge': rate in (min(scores), max(scores))}
@@ -123,4 +130,5 @@ def _right(plan: Plan, rows: Rows, examples: int) -> dict[Place, np.ndarray]:
 
 def _difference(a: np.ndarray, b: np.ndarray, *, clusters: np.ndarray) -> dict[str, Any]:
     found = arm_difference(a, b, clusters=clusters)
-    return interval(found) | {'p': found.p_value}
+    told = interval(found) | {'p': found.p_value}
+    return told | {'p_of_seeds': sign_flip_p(a.mean(axis=1) - b.mean(axis=1))} if len(a) <= MOST_SEEDS else told

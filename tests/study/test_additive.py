@@ -4,7 +4,6 @@ import jax
 import numpy as np
 import pytest
 
-from mmjax.errors import UserError
 from mmjax.evals.accuracy import Accuracy
 from mmjax.experiment import Evaluation
 from mmjax.study.additive import Additive, project, sampled
@@ -22,14 +21,25 @@ def test_it_is_the_nearest_additive_table():
     design = np.concatenate([np.eye(5)[left.ravel()], np.eye(4)[right.ravel()]], axis=1)
     weights = np.linalg.lstsq(design, table[left.ravel(), right.ravel()], rcond=None)[0]
     expected = np.concatenate([np.eye(5)[of_a], np.eye(4)[of_b]], axis=1) @ weights
-    np.testing.assert_allclose(project(table, of_a, of_b), expected, atol=1e-10)
+    np.testing.assert_allclose(project(table, [of_a, of_b]), expected, atol=1e-10)
+
+
+def test_of_three_modalities_it_is_nearest_too():
+    rng = np.random.default_rng(2)
+    places = [np.r_[np.arange(n), rng.integers(n, size=6 - n)] for n in (3, 2, 4)]
+    table = rng.normal(size=(3, 2, 4, 2))
+    combined = [x.ravel() for x in np.meshgrid(*places, indexing='ij')]
+    design = np.concatenate([np.eye(n)[own] for n, own in zip((3, 2, 4), combined, strict=True)], axis=1)
+    weights = np.linalg.lstsq(design, table[tuple(combined)], rcond=None)[0]
+    own = np.concatenate([np.eye(n)[at] for n, at in zip((3, 2, 4), places, strict=True)], axis=1)
+    np.testing.assert_allclose(project(table, places), own @ weights, atol=1e-10)
 
 
 def test_an_additive_table_is_its_own_projection():
     rng = np.random.default_rng(1)
     table = rng.normal(size=(6, 1, 2)) + rng.normal(size=(1, 3, 2))
     of_a, of_b = rng.integers(6, size=9), rng.integers(3, size=9)
-    np.testing.assert_allclose(project(table, of_a, of_b), table[of_a, of_b], atol=1e-12)
+    np.testing.assert_allclose(project(table, [of_a, of_b]), table[of_a, of_b], atol=1e-12)
 
 
 def additive(fusion, rows=40, **changes):
@@ -55,16 +65,6 @@ def test_of_a_whole_model(name):
         np.testing.assert_array_equal(found.projection, found.model)
     else:
         assert found.model.mean() > found.projection.mean() + 0.2  # an exclusive or
-
-
-def test_of_three_modalities_it_is_told():
-    experiment, _ = additive(small().fusion)
-    from mmjax.encoders.text import TokenEncoder
-
-    three = {**experiment.model.encoders, 'sound': TokenEncoder(vocabulary=4, width=8)}
-    experiment = toy.experiment(model=experiment.model.clone(encoders=three))
-    with pytest.raises(UserError, match='of two modalities'):
-        Additive(experiment, toy.data(rows=8), examples=8, output='answer', target='answer')
 
 
 def test_sampled_rows():

@@ -117,9 +117,11 @@ def test_probes_that_could_not_be_read_are_told():
             ['image', 'text']
         )
     three = probes(('a', 'b', 'c'), toy.data())
-    with pytest.raises(UserError, match='set it to 0'):
+    with pytest.raises(UserError, match='up to 8,000,000 combinations'):
         three.check(['a', 'b', 'c'])
-    dataclasses.replace(three, additive=0).check(['a', 'b', 'c'])
+    dataclasses.replace(three, additive=100).check(['a', 'b', 'c'])
+    with pytest.raises(UserError, match='set it to 0'):
+        probes(('a',), toy.data()).check(['a'])
 
 
 def test_spread_rows_are_the_same_rows():

@@ -33,6 +33,7 @@ def test_explained(monkeypatch):
     assert set(told) == {*METHODS, 'pictures'}
     for method in METHODS:
         assert sum(told[method]['share'].values()) == pytest.approx(1, abs=1e-4)
+        assert abs(told[method]['randomised']) < 0.9 and ('incomplete' in told[method]) == (method == METHODS[0])
         assert told[method]['pointing'] == {'hits': 1.0, 'chance': 1.0}  # the object is everywhere
         areas = told[method]['areas']
         assert areas['difference'] == pytest.approx(areas['negative'] - areas['positive'])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from mmjax.errors import UserError
-from mmjax.study.statistics import Difference, arm_difference, arm_mean, equivalent
+from mmjax.study.statistics import Difference, arm_difference, arm_mean, equivalent, half_width
 
 REPETITIONS = 400
 
@@ -125,6 +125,14 @@ def test_seeds_alone_are_a_t_test():
     half = (high - low) / 2
     np.testing.assert_allclose([told.low, told.high], [low, high], atol=0.05 * half)
     assert told.p_value == pytest.approx(expected.pvalue, rel=0.15)
+
+
+def test_the_spread_over_seeds_is_that_of_a_t_test():
+    changes = np.random.default_rng(0).normal(size=11)
+    expected = stats.ttest_1samp(changes, 0).confidence_interval(0.9)
+    assert half_width(changes, level=0.9) == pytest.approx((expected.high - expected.low) / 2)
+    with pytest.raises(UserError, match='at least 2'):
+        half_width(changes[:1])
 
 
 def test_examples_of_one_image_are_one_piece_of_evidence():

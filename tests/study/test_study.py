@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -110,6 +112,9 @@ def test_tunes_on_validation_then_runs_fresh_seeds(tmp_path, trained):
     assert told['late']['difference']['estimate'] == pytest.approx(np.mean(right['late']) - np.mean(right['early']))
     assert told['late']['difference']['p_holm'] == told['late']['difference']['p'] < 0.05  # a family of one
     assert told['late']['rate_on_edge'] and not told['early']['rate_on_edge']
+    constant = SKILL['late'] - abs(np.log(8 / 9)) / 10 - SKILL['early']  # its rate is 8/9 of the best one
+    spread = told['late']['over_seeds']['validation/accuracy']['difference']
+    assert spread == {'estimate': pytest.approx(constant, abs=1e-3), 'half_width': pytest.approx(0, abs=1e-9)}
     page = (tmp_path / 'report.html').read_text()
     assert 'edge' in page and f'{100 * np.mean(right["early"]):.2f}' in page
     assert study_command(study(), tmp_path) == found and len(trained) == 10 + 14 + 12  # nothing is done twice
@@ -144,6 +149,29 @@ def test_what_another_process_does_is_left_to_it(tmp_path, trained):
         assert mine and not too
     with ledger.claim('abc') as again:
         assert again
+
+
+HOLDS = """
+import fcntl, sys, time
+with open(sys.argv[1], 'a') as file:
+    fcntl.flock(file, fcntl.LOCK_EX)
+    print('held', flush=True)
+    time.sleep(600)
+"""
+
+
+def test_the_claim_of_a_killed_process_is_void(tmp_path, trained):
+    ledger = Ledger(tmp_path, study())
+    with ledger.claim('abc'):
+        pass
+    command_ = [sys.executable, '-c', HOLDS, str(tmp_path / 'claims' / 'abc')]
+    with subprocess.Popen(command_, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None and other.stdout.readline() == 'held\n'
+        with ledger.claim('abc') as mine:
+            assert not mine
+        other.kill()
+    with ledger.claim('abc') as mine:
+        assert mine
 
 
 def test_equal_experiments_of_two_regimes_are_trained_once(tmp_path, trained):
@@ -209,6 +237,13 @@ def test_an_arm_beyond_the_tolerance_is_left_out(tmp_path, trained, monkeypatch,
 def test_what_could_show_nothing_is_told_before_anything_runs(tmp_path, trained, changes, told):
     with pytest.raises(UserError, match=told):
         study_command(study(**changes), tmp_path)
+    assert not trained
+
+
+def test_a_missing_checkpoint_is_told_before_anything_trains(tmp_path, trained):
+    arms = (Arm('early'), Arm('late', ('model.fusion=late', '--init-from.run', str(tmp_path / 'gone'))))
+    with pytest.raises(UserError, match=r'arm late at equal parameters: init_from: .*gone is no run with a checkpoint'):
+        study_command(study(arms=arms), tmp_path, dry_run=True)
     assert not trained
 
 
