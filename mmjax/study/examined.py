@@ -19,7 +19,7 @@ Row = Mapping[str, Any]
 
 
 def examined(
-    done: Sequence[Row], study: Study, additive_clusters: np.ndarray, *, reference: Sequence[Row] = ()
+    done: Sequence[Row], study: Study, additive_clusters: np.ndarray, *, rivals: Mapping[str, Sequence[Row]]
 ) -> dict[str, Any]:
     """Of one arm's finished seeds: means over them.
 
@@ -29,9 +29,8 @@ def examined(
     loses, with an interval. explained, pictures: of the first seed, see `mmjax.study.explained`. curve: the training
     loss over time. gradients: each encoder's share of the gradients' norms.
 
-    reference: the finished rows of the same seeds of the reference. over_seeds: of each accuracy among `other` and
-    `probes` half the width of its interval over seeds, and where the reference has it the `difference` from it with
-    its own `half_width`.
+    rivals: the finished rows of the same seeds of other arms. over_seeds: of each accuracy among `other` and `probes`
+    half the width of its interval over seeds, and by rival that has it the difference from it, with its own half width.
     """
     metrics = {name: _mean(row['metrics'][name] for row in done) for name in done[0]['metrics']}
     told: dict[str, Any] = {'other': {n: v for n, v in metrics.items() if ':' not in n and n != study.primary}}
@@ -49,7 +48,7 @@ def examined(
         gap = arm_difference(model, projection, clusters=additive_clusters)
         told['additive_gap'] = interval(gap)
         told['additive_score'] = float(projection.mean())
-    told['over_seeds'] = {_short(n): _over_seeds(done, reference, n) for n in metrics if '/accuracy' in n}
+    told['over_seeds'] = {_short(n): _over_seeds(done, rivals, n) for n in metrics if '/accuracy' in n}
     probed = {_short(n): v for n, v in metrics.items() if ':' in n and n.endswith('/accuracy')}
     if study.probes is not None and probed:
         told |= _probed(probed, study)
@@ -88,13 +87,19 @@ def _short(metric: str) -> str:
     return metric.removesuffix('/accuracy') if ':' in metric else metric
 
 
-def _over_seeds(done: Sequence[Row], reference: Sequence[Row], metric: str) -> dict[str, Any]:
-    own, others = (np.array([float(row['metrics'].get(metric, np.nan)) for row in rows]) for rows in (done, reference))
-    told = {'half_width': half_width(own)}
-    if len(others) == len(own) and not np.isnan(others).any():
-        changes = own - others
-        told['difference'] = {'estimate': float(changes.mean()), 'half_width': half_width(changes)}
-    return told
+def _over_seeds(done: Sequence[Row], rivals: Mapping[str, Sequence[Row]], metric: str) -> dict[str, Any]:
+    def scores(rows: Sequence[Row]) -> np.ndarray:
+        return np.array([float(row['metrics'][metric]) for row in rows])
+
+    paired = {
+        name: scores(done) - scores(rows)
+        for name, rows in rivals.items()
+        if len(rows) == len(done) and metric in rows[0]['metrics']
+    }
+    return {
+        'half_width': half_width(scores(done)),
+        'over': {n: {'estimate': float(x.mean()), 'half_width': half_width(x)} for n, x in paired.items()},
+    }
 
 
 def _named(picture: Row, study: Study) -> dict[str, Any]:

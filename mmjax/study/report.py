@@ -1,5 +1,6 @@
 """`report.html` of a study: one self-contained page of tables and plots, from its summary."""
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ def render(summary: Mapping[str, Any]) -> str:
         *_each(regimes, _uses),
         tag('h2', 'Less input, worse input'),
         tag('p', f'{ROBUST} {SEEDS.format(reference=summary["reference"])}'),
-        *_each(regimes, _robust),
+        *_each(regimes, functools.partial(_robust, reference=summary['reference'])),
         tag('h2', 'Balance of the modalities'),
         tag('p', BALANCE),
         *_each(regimes, _balance),
@@ -132,8 +133,17 @@ def _beside(regimes: Mapping[str, Arms], reference: str) -> Iterable[Html]:
         yield tag('h2', 'Beside it')
         yield tag('p', SEEDS.format(reference=reference))
         for regime, arms in regimes.items():
-            rows = [[a, *(_with_spread(e, n, e['other']) for n in shown)] for a, e in arms.items() if 'other' in e]
+            rows = [[a, *(_with_spread(e, n, reference) for n in shown)] for a, e in arms.items() if 'other' in e]
             yield join(tag('h3', f'At equal {regime}'), _table(['arm', *shown], rows))
+            for rival in (arm for arm, entry in arms.items() if entry['role'] == 'no_flow' and 'other' in entry):
+                rows = [
+                    [a, *(_over(e, n, rival) for n in shown)]
+                    for a, e in arms.items()
+                    if e['role'] == 'design' and 'other' in e
+                ]
+                yield join(
+                    tag('p', f'Over {rival}, without flow between the modalities:'), _table(['arm', *shown], rows)
+                )
 
 
 def _uses(arms: Arms) -> Html:
@@ -152,18 +162,17 @@ def _uses(arms: Arms) -> Html:
     return _table(head, rows)
 
 
-def _robust(arms: Arms) -> Html:
+def _robust(arms: Arms, *, reference: str) -> Html:
     modalities = _modalities(arms)
     head = ['arm', 'clean', *(f'without {m}' for m in modalities), 'nothing', *(f'noise on {m}' for m in modalities)]
     rows = []
     for arm, entry in arms.items():
         if 'probes' not in entry:
             continue
-        probes = entry['probes']
         left = [modalities, *([o for o in modalities if o != m] for m in modalities), []]
         noise = [entry['noise'].get(m) for m in modalities]
         areas = [f'{_percent(n["area"])} ({n["share"]:.2f})' if n else '' for n in noise]
-        scores = [_with_spread(entry, subset_name(there), probes) for there in left]
+        scores = [_with_spread(entry, subset_name(there), reference) for there in left]
         rows.append([arm, *scores, *areas, f'worst without {entry["worst"]}'])
     return _table([*head, ''], rows)
 
@@ -251,15 +260,19 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Html:
     return tag('div', tag('table', tag('thead', top), tag('tbody', *body), class_='arms'), class_='scroll')
 
 
-def _with_spread(entry: Mapping[str, Any], name: str, scores: Mapping[str, float]) -> str:
-    """A score with its spread over seeds, and its difference from the reference."""
+def _with_spread(entry: Mapping[str, Any], name: str, reference: str) -> str:
+    """A score of a metric or a probe with its spread over seeds, and its difference from the reference."""
+    scores = entry['other'] | entry.get('probes', {})
     if name not in scores:
         return ''
-    spread = entry['over_seeds'][name]
-    told = f'{_percent(scores[name])} ± {_percent(spread["half_width"])}'
-    if 'difference' in spread:
-        told += f' ({100 * spread["difference"]["estimate"]:+.2f} ± {_percent(spread["difference"]["half_width"])})'
-    return told
+    told = f'{_percent(scores[name])} ± {_percent(entry["over_seeds"][name]["half_width"])}'
+    change = _over(entry, name, reference)
+    return f'{told} ({change})' if change else told
+
+
+def _over(entry: Mapping[str, Any], name: str, rival: str) -> str:
+    difference = entry['over_seeds'].get(name, {'over': {}})['over'].get(rival)
+    return f'{100 * difference["estimate"]:+.2f} ± {_percent(difference["half_width"])}' if difference else ''
 
 
 def _percent(share: float | None) -> str:

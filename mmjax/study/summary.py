@@ -13,6 +13,7 @@ from mmjax.study.ledger import unpacked
 from mmjax.study.multiplicity import MOST_SEEDS, holm, seeds_needed, sign_flip_p, smallest_p
 from mmjax.study.plan import Place, Plan, Rows
 from mmjax.study.statistics import arm_difference, arm_mean, equivalent, interval
+from mmjax.study.study import Study
 from mmjax.train.metrics import rounded
 
 RIVALS = ('unimodal', 'no_flow')  # roles that a design must beat to be said to use all modalities
@@ -47,9 +48,10 @@ def summarise(plan: Plan, rows: Rows, *, clusters: np.ndarray) -> dict[str, Any]
         correct = right[place]
         mean = arm_mean(correct, clusters=clusters)
         entry |= {'score': mean.estimate, 'low': mean.low, 'high': mean.high, 'by_seed': correct.mean(axis=1).tolist()}
-        others = finals(plan, (regime, study.reference), rows) if arm != study.reference else []
+        others = {a for r, a in right if r == regime and a != arm and _is_rival(study, a)}
+        rivals = {a: finals(plan, (regime, a), rows) for a in sorted(others)}
         sample = sampled(len(clusters), study.probes.additive if study.probes else 0)
-        entry |= examined(done, study, clusters[sample], reference=others)
+        entry |= examined(done, study, clusters[sample], rivals=rivals)
         against = right.get((regime, study.reference))
         if arm != study.reference and against is not None:
             entry['difference'] = _difference(correct, against, clusters=clusters)
@@ -76,6 +78,11 @@ def summarise(plan: Plan, rows: Rows, *, clusters: np.ndarray) -> dict[str, Any]
         'seeds_needed': seeds_needed(max(1, study.family)),
         'regimes': regimes,
     }
+
+
+def _is_rival(study: Study, arm: str) -> bool:
+    """Whether each metric is told as a difference from this arm too."""
+    return arm == study.reference or study.arm(arm).role == 'no_flow'
 
 
 def finals(plan: Plan, place: Place, rows: Rows) -> list[Any]:

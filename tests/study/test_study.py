@@ -113,7 +113,7 @@ def test_tunes_on_validation_then_runs_fresh_seeds(tmp_path, trained):
     assert told['late']['difference']['p_holm'] == told['late']['difference']['p'] < 0.05  # a family of one
     assert told['late']['rate_on_edge'] and not told['early']['rate_on_edge']
     constant = SKILL['late'] - abs(np.log(8 / 9)) / 10 - SKILL['early']  # its rate is 8/9 of the best one
-    spread = told['late']['over_seeds']['validation/accuracy']['difference']
+    spread = told['late']['over_seeds']['validation/accuracy']['over']['early']
     assert spread == {'estimate': pytest.approx(constant, abs=1e-3), 'half_width': pytest.approx(0, abs=1e-9)}
     page = (tmp_path / 'report.html').read_text()
     assert 'edge' in page and f'{100 * np.mean(right["early"]):.2f}' in page
