@@ -1,7 +1,7 @@
 """What a study is: arms of one experiment, what is held equal between them, how they are tuned, seeded and compared."""
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from mmjax import config
@@ -50,7 +50,8 @@ class Study:
     runs of `seeds` alone. probes: what else the runs of `seeds` are asked; explanation: how the
     first of them, of every design, is explained. clusters: the field of the data that tells
     which examples share an image; '': none do. delta: the largest difference that does not matter, for claims of
-    equivalence. quick: overrides of the base that make the study end in minutes, for a look at the machinery, not at
+    equivalence. references: known scores to read the arms against, beside those of the primary evaluation. quick:
+    overrides of the base that make the study end in minutes, for a look at the machinery, not at
     the designs.
     """
 
@@ -69,6 +70,7 @@ class Study:
     explanation: Explanation | None = None
     clusters: str = ''
     delta: float = 0.005
+    references: dict[str, float] = field(default_factory=dict)
     quick: tuple[str, ...] = ()
 
     def arm(self, name: str) -> Arm:

@@ -69,7 +69,7 @@ def summarise(plan: Plan, rows: Rows, *, clusters: np.ndarray) -> dict[str, Any]
         'study': study.name,
         'reference': study.reference,
         'primary': study.primary,
-        'references': dict(study.base.evals[study.primary_split].references),
+        'references': dict(study.base.evals[study.primary_split].references) | study.references,
         'seeds': len(study.seeds),
         'tuning_seeds': len(study.tuning_seeds),
         'steps': study.base.steps,
