@@ -44,15 +44,17 @@ class PooledVector(Decoder):
 
 
 class Embedded(PooledVector):
-    """The same after a linear map, so that towers of different widths meet. CLIP, with `FirstPool` and `LastPool`.
+    """The same after a linear map, so that towers of different widths meet. CLIP, with `FirstPool` and `LastPool`;
+    SigLIP's text tower, with `LastPool` and a bias.
 
-    width: of the vector.
+    width: of the vector. bias: whether the map adds one.
     """
 
     width: int = 128
+    bias: bool = field(default=False, metadata={'old': False})
 
     def _mapped(self, pooled: Float[Array, 'b d']) -> Float[Array, 'b d2']:
-        return Dense((self.width,), ('embed', 'classes'), bias=False, name='project')(pooled)
+        return Dense((self.width,), ('embed', 'classes'), bias=self.bias, name='project')(pooled)
 
 
 class Temperature(Decoder):

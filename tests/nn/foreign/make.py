@@ -51,8 +51,14 @@ def clip() -> tuple[torch.nn.Module, Callable[[Any], Outputs]]:
 
 
 def siglip() -> tuple[torch.nn.Module, Callable[[Any], Outputs]]:
-    model = hf.SiglipVisionModel(hf.SiglipVisionConfig(**IMAGE))
-    return model, lambda model: {'vector': model(PIXELS).pooler_output}
+    """Its texts have no mask: padding is a word like others."""
+    config = hf.SiglipConfig(text_config=WORDS | PLACES | IDS | {'projection_size': 24}, vision_config=IMAGE)
+
+    def run(model: Any) -> Outputs:
+        out = model(input_ids=torch.from_numpy(weights.filled_ids()), pixel_values=PIXELS)
+        return {'image': out.image_embeds, 'text': out.text_embeds, 'scores': out.logits_per_image}
+
+    return hf.SiglipModel(config), run
 
 
 def bert() -> tuple[torch.nn.Module, Callable[[Any], Outputs]]:

@@ -111,15 +111,21 @@ CLIP: list[Row] = [
 ]
 
 SIGLIP: list[Row] = [
-    *dense('embeddings.patch_embedding', 'encoders_image/patches', PATCHES),
-    *same('embeddings.position_embedding.weight', 'encoders_image/place/embedding'),
-    *clip_layers('encoder.layers.*', 'encoders_image/stack/layers'),
-    *norm('post_layernorm', 'decoders_vector/norm_tokens'),
-    ('head.probe', 'decoders_vector/pooled/probe', '1 1 d -> d'),
-    *packed('head.attention', 'decoders_vector/pooled/attend'),
-    *norm('head.layernorm', 'decoders_vector/pooled/norm_mlp'),
-    *dense('head.mlp.fc1', 'decoders_vector/pooled/feed_forward/up'),
-    *dense('head.mlp.fc2', 'decoders_vector/pooled/feed_forward/down'),
+    *dense('vision_model.embeddings.patch_embedding', 'encoders_image/patches', PATCHES),
+    *same('vision_model.embeddings.position_embedding.weight', 'encoders_image/place/embedding'),
+    *clip_layers('vision_model.encoder.layers.*', 'encoders_image/stack/layers'),
+    *norm('vision_model.post_layernorm', 'decoders_image/norm_tokens'),
+    ('vision_model.head.probe', 'decoders_image/pooled/probe', '1 1 d -> d'),
+    *packed('vision_model.head.attention', 'decoders_image/pooled/attend'),
+    *norm('vision_model.head.layernorm', 'decoders_image/pooled/norm_mlp'),
+    *dense('vision_model.head.mlp.fc1', 'decoders_image/pooled/feed_forward/up'),
+    *dense('vision_model.head.mlp.fc2', 'decoders_image/pooled/feed_forward/down'),
+    *same('text_model.embeddings.token_embedding.weight', 'encoders_text/embed/embedding'),
+    *same('text_model.embeddings.position_embedding.weight', 'encoders_text/place/embedding'),
+    *clip_layers('text_model.encoder.layers.*', 'encoders_text/stack/layers'),
+    *norm('text_model.final_layer_norm', 'decoders_text/norm_tokens'),
+    *dense('text_model.head', 'decoders_text/project'),
+    (('logit_scale', 'logit_bias'), 'decoders_temperature/numbers', lambda scale, bias: np.concatenate([scale, bias])),
 ]
 
 

@@ -39,6 +39,11 @@ def ids() -> np.ndarray:
     return rows
 
 
+def filled_ids() -> np.ndarray:
+    """[b n]: `ids`, with EOS in the place of padding."""
+    return np.where(ids() == 0, EOS, ids())
+
+
 def types() -> np.ndarray:
     """[b n]: 0 up to the SEP of `ids`, 1 after it."""
     return np.tile(np.arange(LENGTH) > 3, (3, 1)).astype(np.int64)
