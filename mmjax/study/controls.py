@@ -20,6 +20,7 @@ from mmjax.views.base import View
 from mmjax.views.mismatched import Mismatched
 
 LARGER = '8'  # the MLP's ratio, twice the default
+LAYERS = ('depth', 'block', 'remat', 'unroll')  # what a tower takes from the fusion
 
 
 def controls(base: Experiment) -> tuple[Arm, ...]:
@@ -90,7 +91,8 @@ def ensemble(experiment: Experiment) -> Experiment:
     program for models that train independently.
 
     Raises:
-        UserError: where the experiment has not one single objective, of the logits of a classifier.
+        UserError: where the experiment has not one single objective, of the logits of a classifier, or its fusion no
+            layers to make the towers of.
     """
     _, objective = classifying(experiment, asker='ensemble')
     model, output = experiment.model, objective.output
@@ -102,9 +104,10 @@ def ensemble(experiment: Experiment) -> Experiment:
         name: MaskedMean(streams=(m,), classes=decoder.classes, norm=decoder.norm)
         for name, m in zip(names, streams, strict=True)
     }
-    late = Late(
-        depth=fusion.depth, block=fusion.block, remat=fusion.remat, unroll=fusion.unroll, entry_norm=fusion.entry_norm
-    )
+    missing = [name for name in LAYERS if not hasattr(fusion, name)]
+    if missing:
+        raise UserError(f'ensemble: its towers are made as the fusion is; {type(fusion).__name__} has no {missing[0]}')
+    late = Late(**{name: getattr(fusion, name) for name in LAYERS}, entry_norm=fusion.entry_norm)
     return dataclasses.replace(
         experiment,
         model=model.clone(fusion=late, decoders=decoders),

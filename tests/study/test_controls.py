@@ -15,6 +15,7 @@ from mmjax.decoders.classification import MaskedMean
 from mmjax.errors import UserError
 from mmjax.evals.accuracy import Accuracy, EnsembleAccuracy
 from mmjax.experiment import Evaluation
+from mmjax.fusion.lora import LoraFusion
 from mmjax.objectives.cross_entropy import CrossEntropy
 from mmjax.optim import AdamW, WarmupConstant
 from mmjax.study.controls import controls, ensemble, seeing
@@ -149,3 +150,5 @@ def test_an_ensemble_needs_one_classifying_objective():
         ensemble(base(objectives={'a': CrossEntropy(), 'b': CrossEntropy()}))
     with pytest.raises(UserError, match="ensemble: the model has no classifier 'missing'"):
         ensemble(base(objectives={'a': CrossEntropy(output='missing')}))
+    with pytest.raises(UserError, match='made as the fusion is; LoraFusion has no depth'):
+        ensemble(base(model=small().clone(fusion=LoraFusion(module=small().fusion, rank=2))))
