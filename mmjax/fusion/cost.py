@@ -22,7 +22,7 @@ class Cost:
     activation_bytes: of what the forward pass keeps for the backward pass, parameters not counted.
 
     The last is an estimate: it is what differentiation asks for, before the compiler fuses, recomputes and reuses. For
-    the designs of this package it is 0.86 to 1.49 times the compiler's temporary memory, median 1.34
+    the designs of this package it is 0.86 to 1.49 times the compiler's temporary memory, median 1.33
     (`scripts/bench_activations`, experiments/bench/activations.json); of `Routed` 0.47, since on the CPU, where that is
     measured, a product by groups is made one with every group, which macs do not count either.
     """
