@@ -11,14 +11,14 @@ from mmjax.errors import UserError
 
 @dataclass(frozen=True)
 class Permuted(Source):
-    """The source, with the entries `fields` of its examples permuted over the whole split, all alike, as `seed` says.
+    """The source, with some fields of its examples permuted over the whole split, all of them alike, as `seed` says.
 
     Each value stays as frequent as it was and tells nothing of its example. Values that change places within a batch
     (the view `Mismatched`) are not that: each one is known not to be the example's own, so the others of the batch
-    tell against the true one, and clipped gradients teach it.
+    tell against the true one, and clipped gradients teach it. A field `f` brings all `f/…` along.
 
     Raises:
-        UserError: at reading, where the source has no such entry.
+        UserError: at opening, where the source has no such field.
     """
 
     source: Source
@@ -31,19 +31,17 @@ class Permuted(Source):
 
 class _Permuted(Reader):
     def __init__(self, reader: Reader, fields: tuple[str, ...], seed: int):
+        there = sorted(reader[0]) if len(reader) else fields
+        if missing := [name for name in fields if name not in there]:
+            raise UserError(f"permuted.fields: the source has no '{missing[0]}' (it has {list(there)})")
+        self._moved = [name for name in there if any(name == f or name.startswith(f'{f}/') for f in fields)]
         self.labels = reader.labels
         self.fingerprint = f'{reader.fingerprint}/permuted/{"+".join(fields)}/{seed}'
-        self._reader, self._fields = reader, fields
-        self._giver = np.random.default_rng(seed).permutation(len(reader))
+        self._reader, self._giver = reader, np.random.default_rng(seed).permutation(len(reader))
 
     def __len__(self) -> int:
         return len(self._reader)
 
     def read(self, rows: Sequence[int]) -> list[Example]:
         own, others = self._reader.read(rows), self._reader.read(self._giver[list(rows)].tolist())
-        for name in self._fields:
-            if own and name not in own[0]:
-                raise UserError(f"permuted.fields: the source has no '{name}' (it has {sorted(own[0])})")
-        return [
-            example | {name: other[name] for name in self._fields} for example, other in zip(own, others, strict=True)
-        ]
+        return [x | {name: other[name] for name in self._moved} for x, other in zip(own, others, strict=True)]

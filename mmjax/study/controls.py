@@ -62,7 +62,8 @@ def taught(experiment: Experiment, view: View) -> Experiment:
 def _relabelled(experiment: Experiment, target: str) -> Experiment:
     """The experiment that is trained on the targets of other examples."""
     if not isinstance(experiment.data, Data):
-        raise UserError(f'controls: labels are permuted in one Data, not in a {type(experiment.data).__name__}')
+        given = type(experiment.data).__name__
+        raise UserError(f'controls: labels are permuted in one Data, not in a {given}; study one of its sources')
     source = Permuted(experiment.data.source, (target,))
     return dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, source=source))
 

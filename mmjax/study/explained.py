@@ -46,7 +46,7 @@ def explained(explanation: Explanation, experiment: Experiment, params: Any) -> 
     """By method, for those that know the design: `share` of each modality in the sum of absolute attributions, `areas`
     of the perturbation test (the higher the difference the better), `randomised`: the median rank correlation with the
     attributions under fresh parameters (see `mmjax.attribution.sanity`), and `pointing`: hits, and hits by chance. Of
-    integrated gradients `incomplete`: the share of the examples whose gap is above 0.01.
+    integrated gradients `incomplete`: the share of the examples whose gap is above `COMPLETE`.
 
     And `pictures`: a few examples with their attributions by integrated gradients.
     """

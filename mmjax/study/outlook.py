@@ -1,6 +1,7 @@
 """How much of a study is left, and how long it will take."""
 
 import statistics
+from collections import Counter
 from dataclasses import dataclass
 
 from mmjax.study.plan import Plan, Rows
@@ -17,10 +18,13 @@ class Outlook:
 
 def outlook(plan: Plan, rows: Rows, *, seconds: float | None = None) -> Outlook:
     """Of a study with these rows in its ledger. seconds: of a run, where no row tells it."""
-    wanted = [run.key for runs in plan.wanted(rows) for run in runs]
-    done = [rows[key] for key in wanted if key in rows]  # rows of an earlier form of the study are not among them
+    wanted = [run for runs in plan.wanted(rows) for run in runs]
+    done = [run for run in wanted if run.key in rows]  # rows of an earlier form of the study are not among them
     later = sum(plan.chosen(place, rows) is None for place in plan.places) * len(plan.study.seeds)
-    left = len(wanted) - len(done) + later
-    if done:
-        seconds = statistics.median(row['seconds'] for row in done)  # a machine that slept is in the mean
-    return Outlook(len(done), left, None if seconds is None else left * seconds / 3600)
+    left = Counter(run.phase for run in wanted if run.key not in rows) + Counter({'final': later})
+    known = {phase: [rows[run.key]['seconds'] for run in done if run.phase == phase] for phase in left}
+    if done:  # the median, as a machine that slept is in the mean
+        seconds = statistics.median(rows[run.key]['seconds'] for run in done)
+    each = {phase: statistics.median(known[phase]) if known[phase] else seconds for phase in left}
+    hours = None if seconds is None else sum(count * (each[phase] or 0) for phase, count in left.items()) / 3600
+    return Outlook(len(done), left.total(), hours)

@@ -37,7 +37,7 @@ def plots(arms: Arms, *, reference: str) -> Iterator[Picture]:
     yield 'What each modality is worth (Shapley)', _shares(probed, modalities)
 
 
-def together(regimes: Mapping[str, Arms]) -> Iterator[Picture]:
+def across(regimes: Mapping[str, Arms]) -> Iterator[Picture]:
     """Every design at the sizes that it has in all regimes, and whatever was not brought to a size; none where there is
     one regime.
     """

@@ -37,7 +37,8 @@ class Probes:
         if self.additive ** len(modalities) > MOST_COMBINATIONS:
             raise UserError(
                 f'probes.additive: {self.additive} examples of {len(modalities)} modalities make up to '
-                f'{self.additive ** len(modalities):,} combinations; more than {MOST_COMBINATIONS:,} are too many'
+                f'{self.additive ** len(modalities):,} combinations, more than {MOST_COMBINATIONS:,}; ask for at most '
+                f'{int(MOST_COMBINATIONS ** (1 / len(modalities)))} examples'
             )
 
 

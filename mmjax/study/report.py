@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from mmjax.study.pictures import picture
-from mmjax.study.plots import Arms, plots, together
+from mmjax.study.plots import Arms, across, plots
 from mmjax.study.probes import subset_name
 from mmjax.study.study import TOLERANCE
 from mmjax.train.report_html import Html, join, page, tag
 
 HEAD = (
     'arm', 'parameters', 'MFLOPs', 'layers', 'MLP ratio', 'score', 'interval', 'difference', 'interval', 'p',
-    'of seeds alone',
+    'p of seeds alone',
 )  # fmt: skip
 USES = (
     'A design is said to use all modalities where it beats the best single one, beats the same model without flow '
@@ -22,31 +22,33 @@ USES = (
     "interval takes it as given). A shuffled modality is another example's, at test time alone."
 )
 SEEDS = (
-    "After ±: half of Student's 95 % interval over seeds, which takes the test set as given; in brackets: the "
+    "After ±: half of Student's 95 % interval over seeds, which takes the test set as given; then in brackets the "
     'difference from "{reference}", seed by seed. Neither is adjusted for how many there are (exploratory).'
 )
 ROBUST = (
-    'Accuracy without a modality, and area under the accuracy over levels of noise (in brackets: as a share of the '
-    'clean score). Where a share r of the examples lack a modality at random, the score is (1 - r) clean + r without, '
+    'Accuracy without a modality, and area under the accuracy over levels of noise (and as a share of the clean '
+    'score). Where a share r of the examples lack a modality at random, the score is (1 - r) clean + r without, '
     'and its area over all r the mean of both.'
 )
 BALANCE = (
     'Which modality a trained model leans on. Worth: its Shapley value, in points of accuracy over no input. '
-    'Utilisation: the share of the accuracy that is lost without it. Together: what the modalities tell beyond what '
-    'each tells alone (with both, less with either alone, plus with none). Gradients: the share of the norms of the '
-    "encoders' gradients in training. What is left out is absent."
+    'Utilisation: the share of the accuracy that is lost without it. Together: what two modalities tell beyond what '
+    'each tells alone (with both, less with either alone, plus with none). What is left out is absent, and a model '
+    "that was never trained so may do worse than it need. Gradients: the share of the norms of the encoders' "
+    'gradients in training; a larger encoder has a larger one.'
 )
 EXPLAINED = (
     'Of the first seed. Perturbation: area under the share of unchanged answers while tokens are masked, the most or '
     'the least relevant first; a method that found what the model needs has a large difference, and chance gives 0. '
     'Pointing game: the most relevant cell of the image holds a part of the object. Rules that do not know a design '
     'are left out. Randomised: the rank correlation with what the method tells of a model that was not trained; near 1 '
-    'it does not show the model. Incomplete: of how many examples integrated gradients miss more than 1 %.'
+    'it does not show the model (0 also where it tells the same of all tokens). Incomplete: of how many examples the '
+    'integrated gradients miss more than 1 % of the change of the logit that they explain.'
 )
 TUNING = (
     'Validation score of each learning rate, mean over {seeds} seed(s), and the one that was chosen. "Edge": nothing '
     'beyond it was tried, so the arm may be worth more than it shows. "Best of 3": the score expected of tuning with '
-    'three of these rates, drawn at random.'
+    'three of the rates that were tried, drawn at random with replacement; arms whose grid was extended have more.'
 )
 
 
@@ -77,7 +79,7 @@ def render(summary: Mapping[str, Any]) -> str:
         tag('h2', 'Tuning'),
         tag('p', TUNING.format(seeds=summary['tuning_seeds'])),
         *_each(regimes, _tuning),
-        *_figures('Plots, all regimes together', together(regimes)),
+        *_figures('Plots, across regimes', across(regimes)),
         *(html for name, arms in regimes.items() for html in _pictures(name, arms, summary['reference'])),
     )
 
@@ -88,8 +90,8 @@ def _how(summary: Mapping[str, Any]) -> str:
         f'{summary["primary"]}, mean over {summary["seeds"]} paired seeds of {summary["steps"]:,} steps, in percent; '
         f'MFLOPs are of a training step on one example. Intervals: 95 %, bootstrap over seeds and images. Differences '
         f'are from the arm "{summary["reference"]}"; p is adjusted by Holm over {summary["family"]} declared '
-        f'comparisons. A test of seeds alone could not go below p = {summary["smallest_p_of_seeds"]:.2g}. A run that '
-        f'diverged counts with its last finite state.'
+        f'comparisons; beside it, unadjusted, that of the sign-flip test of seeds alone, which cannot go below '
+        f'{summary["smallest_p_of_seeds"]:.2g}. A run that diverged counts with its last finite state.'
     ) + (f' To read it against: {read_against}.' if read_against else '')
 
 
@@ -171,7 +173,7 @@ def _robust(arms: Arms, *, reference: str) -> Html:
             continue
         left = [modalities, *([o for o in modalities if o != m] for m in modalities), []]
         noise = [entry['noise'].get(m) for m in modalities]
-        areas = [f'{_percent(n["area"])} ({n["share"]:.2f})' if n else '' for n in noise]
+        areas = [f'{_percent(n["area"])}, {n["share"]:.2f} of it' if n else '' for n in noise]
         scores = [_with_spread(entry, subset_name(there), reference) for there in left]
         rows.append([arm, *scores, *areas, f'worst without {entry["worst"]}'])
     return _table([*head, ''], rows)

@@ -123,6 +123,9 @@ class Study:
             )
         if self.rates[0] <= 0 or self.delta <= 0:
             raise UserError(f'{where}: rates {self.rates} and delta {self.delta} must be above 0')
+        for what, value in self.references.items():
+            if not 0 <= value <= 1:
+                raise UserError(f"{where}: references['{what}'] is {value}; accuracies are from 0 to 1")
         if not self.tuning_seeds or not self.regimes:
             raise UserError(
                 f'{where}: tuning_seeds {self.tuning_seeds}, regimes {self.regimes}: give at least one of each'

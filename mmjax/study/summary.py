@@ -60,7 +60,12 @@ def summarise(plan: Plan, rows: Rows, *, clusters: np.ndarray) -> dict[str, Any]
             if arm in study.comparisons:
                 declared.append(entry['difference'])
     for regime, arms in regimes.items():
-        _judge({arm: right[regime, arm] for arm in arms if (regime, arm) in right}, arms, clusters)
+        _judge(
+            {arm: right[regime, arm] for arm in arms if (regime, arm) in right},
+            arms,
+            clusters,
+            modalities=len(study.base.model.inputs),
+        )
     p_values = np.ones(study.family)
     p_values[: len(declared)] = [difference['p'] for difference in declared]
     for difference, p in zip(declared, holm(p_values), strict=False):
@@ -105,9 +110,10 @@ def _tuned(plan: Plan, place: Place, rows: Rows) -> dict[str, Any]:
     return told
 
 
-def _judge(right: dict[str, np.ndarray], arms: dict[str, Any], clusters: np.ndarray) -> None:
+def _judge(right: dict[str, np.ndarray], arms: dict[str, Any], clusters: np.ndarray, *, modalities: int) -> None:
     """Says of every design whether it `uses_all`: it beats each modality alone, it beats what has no flow, and its
-    additive projection does worse than it does; each by an interval that excludes 0. None where a control is missing.
+    additive projection does worse than it does; each by an interval that excludes 0. None where a control is missing,
+    and of more than two modalities, of which a design may do all that with some.
     """
     roles = {role: [arm for arm in right if arms[arm]['role'] == role] for role in RIVALS}
     for arm, own in right.items():
@@ -119,7 +125,9 @@ def _judge(right: dict[str, np.ndarray], arms: dict[str, Any], clusters: np.ndar
             if best is not None:
                 entry[f'over_{role}'] = {'arm': best, **_difference(own, right[best], clusters=clusters)}
         gaps = [entry.get(name) for name in (*(f'over_{role}' for role in RIVALS), 'additive_gap')]
-        entry['uses_all'] = None if None in gaps else all(gap['low'] > 0 for gap in gaps if gap is not None)
+        entry['uses_all'] = (
+            None if None in gaps or modalities != 2 else all(gap['low'] > 0 for gap in gaps if gap is not None)
+        )
 
 
 def _right(plan: Plan, rows: Rows, examples: int) -> dict[Place, np.ndarray]:

@@ -14,7 +14,8 @@ from mmjax.views.base import View, entries_of
 class Mismatched(View):
     """Some fields come from another example, never from its own: all of them from the same one.
 
-    A modality `m` brings all `m/…` along. Of a target it makes a label that has nothing to do with the input.
+    A modality `m` brings all `m/…` along. Labels without any meaning are made by `data.permuted.Permuted`, which says
+    why not by this.
     """
 
     fields: tuple[str, ...] = ()

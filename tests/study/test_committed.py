@@ -67,8 +67,8 @@ def test_the_results_come_out_of_the_ledger(directory):
     )
     again = json.loads(json.dumps(summarise(some, rows, clusters=clusters)))['regimes'][study.regimes[0]]
     for arm, entry in again.items():
-        for regime in (entry, told[study.regimes[0]][arm]):
-            regime.get('difference', {}).pop('p_holm', None)  # of a smaller family
+        for found in (entry, told[study.regimes[0]][arm]):
+            found.get('difference', {}).pop('p_holm', None)  # of a smaller family
         assert entry == told[study.regimes[0]][arm], arm
 
 

@@ -134,17 +134,6 @@ def test_spread_rows_are_the_same_rows():
     assert np.array_equal(again[1]['image'], spread[4]['image'])
 
 
-def test_permuted_labels_are_the_same_labels_of_other_inputs():
-    rows = range(200)
-    plain, permuted = toy.Toy(rows=200).open().read(rows), Permuted(toy.Toy(rows=200), ('answer',)).open().read(rows)
-    old, new = (np.array([int(example['answer']) for example in examples]) for examples in (plain, permuted))
-    assert np.array_equal(np.bincount(old), np.bincount(new)) and 0.3 < (old == new).mean() < 0.7  # of two classes
-    assert all(np.array_equal(a['image'], b['image']) for a, b in zip(plain, permuted, strict=True))
-    assert int(Permuted(toy.Toy(rows=200), ('answer',)).open()[7]['answer']) == new[7]
-    with pytest.raises(UserError, match="has no 'anser'"):
-        Permuted(toy.Toy(rows=200), ('anser',)).open()[0]
-
-
 def test_an_ensemble_needs_one_classifying_objective():
     with pytest.raises(UserError, match=r"ensemble: needs one single objective, the experiment has \['a', 'b'\]"):
         ensemble(base(objectives={'a': CrossEntropy(), 'b': CrossEntropy()}))

@@ -19,6 +19,7 @@ from mmjax.study import command
 from mmjax.study.command import study_command
 from mmjax.study.ledger import Ledger, packed, unpacked
 from mmjax.study.matching import Fit, smallest_depth
+from mmjax.study.outlook import Outlook, outlook
 from mmjax.study.plan import Plan, best_rate
 from mmjax.study.report import render
 from mmjax.study.runs import matched_sizes
@@ -113,6 +114,8 @@ def test_tunes_on_validation_then_runs_fresh_seeds(tmp_path, trained):
     assert told['late']['difference']['p_holm'] == told['late']['difference']['p'] < 0.05  # a family of one
     assert told['late']['rate_on_edge'] and not told['early']['rate_on_edge']
     constant = SKILL['late'] - abs(np.log(8 / 9)) / 10 - SKILL['early']  # its rate is 8/9 of the best one
+    assert told['late']['difference']['p_of_seeds'] == 2 / 2**6  # each of six seeds is below
+    assert told['early']['expected_best'] < max(told['early']['tuning'].values())
     spread = told['late']['over_seeds']['validation/accuracy']['over']['early']
     assert spread == {'estimate': pytest.approx(constant, abs=1e-3), 'half_width': pytest.approx(0, abs=1e-9)}
     page = (tmp_path / 'report.html').read_text()
@@ -166,10 +169,12 @@ def test_the_claim_of_a_killed_process_is_void(tmp_path, trained):
         pass
     command_ = [sys.executable, '-c', HOLDS, str(tmp_path / 'claims' / 'abc')]
     with subprocess.Popen(command_, stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout is not None and other.stdout.readline() == 'held\n'
-        with ledger.claim('abc') as mine:
-            assert not mine
-        other.kill()
+        try:
+            assert other.stdout is not None and other.stdout.readline() == 'held\n'
+            with ledger.claim('abc') as mine:
+                assert not mine
+        finally:
+            other.kill()
     with ledger.claim('abc') as mine:
         assert mine
 
@@ -211,6 +216,18 @@ def test_a_dry_run_counts_what_the_study_now_asks_for(tmp_path, trained):
     assert (changed['runs done'], changed['runs left']) == (24, 12)
 
 
+def test_what_is_left_takes_as_long_as_what_was_done_of_its_phase(trained):
+    fit = Fit(depth=2, ratio=4.0, parameters=1000, flops=10_000, gap=0.0)
+    plan = Plan(study(), {('parameters', arm): fit for arm in ('early', 'late')})
+    assert outlook(plan, {}) == Outlook(0, 32, None) and outlook(plan, {}, seconds=36.0).hours == pytest.approx(0.32)
+    row = {'metrics': {'validation/accuracy': 0.5}}
+    tuned = [run for run in next(plan.wanted({})) if run.phase == 'tune']
+    rows = {run.key: row | {'seconds': 10.0} for run in tuned}  # a plateau: the rate in the middle is chosen
+    final = [run for run in next(plan.wanted(rows)) if run.phase == 'final']
+    rows |= {run.key: row | {'seconds': 100.0} for run in final[:4]}
+    assert outlook(plan, rows) == Outlook(14, 2 + 10 + 6, (8 * 100 + 10 * 10) / 3600)
+
+
 def test_an_arm_beyond_the_tolerance_is_left_out(tmp_path, trained, monkeypatch, capsys):
     sizes = {('parameters', 'early'): Fit(2, 4.0, 1000, 1, 0.0), ('parameters', 'late'): Fit(2, 4.0, 1100, 1, 0.1)}
     monkeypatch.setattr(command, 'matched_sizes', lambda study: sizes)
@@ -229,6 +246,7 @@ def test_an_arm_beyond_the_tolerance_is_left_out(tmp_path, trained, monkeypatch,
         ({'regimes': ('flop',)}, "no regime 'flop'; did you mean 'flops'"),
         ({'primary': 'tset/accuracy'}, "no evaluation for tset/accuracy; did you mean 'test'"),
         ({'primary': 'validation/accuracy'}, 'selects on the split'),
+        ({'references': {'chance': 50.0}}, 'accuracies are from 0 to 1'),
         ({'primary': 'test/loss'}, 'must be SPLIT/accuracy'),
         ({'arms': (Arm('early'), Arm('late', ('model.fusion=lat',)))}, "did you mean 'late'"),
         ({'arms': (Arm('early'), Arm('early'))}, 'the same name'),
