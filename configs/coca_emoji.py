@@ -7,7 +7,7 @@ Yu et al. 2022. The text goes through causal layers of its own, whose last token
 then through layers that also read the drawing, by way of a few learned queries, and write the name. A pool of these
 queries is the drawing's vector. The loss is that of `caption_emoji` twice and that of `clip_emoji` once, as in the
 paper. Data, languages and what to expect of the captions: see `configs/caption_emoji.py`; retrieval is scored among
-unseen emoji. Expected: configs/expected/coca_emoji.json; `scripts/check coca_emoji` trains and compares.
+unseen emoji. Not measured yet: configs/expected/coca_emoji.json asks for the floor (`scripts/check coca_emoji`).
 
 `large` is the size of the paper, for a cluster; not run here.
 """

@@ -6,7 +6,7 @@ Drawings of emoji and their names in twelve languages, those of `clip_emoji`, wh
 same test split: half of the names that it sees are another's. `test_en/auc`: how likely a pair of emoji of which no
 variant was in training scores above a mismatched one. `found_en`: recall@k where every name is tried with every
 drawing, 28,561 passes of the fusion, beside `clip_emoji`'s `test_en`, which needs none.
-Expected: configs/expected/matching_cnn_rnn_attention.json; `scripts/check matching_cnn_rnn_attention` compares.
+Not measured yet: what configs/expected/matching_cnn_rnn_attention.json asks for is a guess.
 """
 
 from configs.clip_emoji import NEAREST, SEEN, TEXT, references, split

@@ -4,7 +4,7 @@ and drawings that the match score learns to tell from the right ones (Li et al. 
     scripts/mmjax train configs/matching_hard_negatives.py
 
 Encoders run once a step. `towers_en` is the retrieval of the same model's towers, `found_en` that of its match score.
-Expected: configs/expected/matching_hard_negatives.json; `scripts/check matching_hard_negatives` compares.
+Not measured yet: what configs/expected/matching_hard_negatives.json asks for is a guess.
 """
 
 import dataclasses

@@ -2,7 +2,7 @@
 
     scripts/mmjax train configs/siglip_emoji.py
 
-Expected: configs/expected/siglip_emoji.json; `scripts/check siglip_emoji` trains and compares.
+Not measured yet: what configs/expected/siglip_emoji.json asks for (`scripts/check siglip_emoji`) is a guess.
 """
 
 import dataclasses

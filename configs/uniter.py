@@ -6,7 +6,7 @@ As configs/vilbert.py, which says what is learned from what, with as many passes
 distinguishes it: a single stream, of which all weights serve both modalities, and conditional masking (section 3.2): a
 masked word is guessed from a whole image, a masked region from a whole caption, each in a pass of its own. Its
 word-region alignment by optimal transport is not here.
-Expected: configs/expected/uniter.json; `scripts/check uniter` compares.
+Not measured yet: what configs/expected/uniter.json asks for is a guess.
 """
 
 from configs.easy_vqa import block

@@ -6,7 +6,7 @@ As configs/vilbert.py, which says what is learned from what, with as many passes
 distinguishes it: the visual feature embedding of every element (`mmjax/fusion/visual_embedding.py`), and pretraining by
 masked words with visual clues and masked regions with linguistic clues alone, in one pass: whether a caption belongs to
 an image is not asked, which the authors found no better (section 3.3). Its text-only corpus is not here.
-Expected: configs/expected/vlbert.json; `scripts/check vlbert` compares.
+Not measured yet: what configs/expected/vlbert.json asks for is a guess.
 """
 
 from configs.easy_vqa import block

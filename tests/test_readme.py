@@ -1,6 +1,7 @@
 """What the README shows works: the design from a file outside the package, by its class path."""
 
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from mmjax import config
 from mmjax.cli import main
+from mmjax.experiment import Experiment
 from mmjax.train.directory import load_experiment
 from mmjax.train.run import train
 from tests.train import toy
@@ -37,6 +39,23 @@ def test_a_design_from_outside_trains_and_is_read_again(my_package):
     assert load_experiment('run', trust=('tests', 'my_package')) == experiment
     with pytest.raises(Exception, match='--trust my_package'):
         load_experiment('run', trust=('tests',))
+
+
+def commands():
+    """What follows `scripts/mmjax train configs/…` in the README, a list of words each."""
+    text = README.read_text().replace('\\\n', ' ')
+    lines = [
+        shlex.split(line, comments=True) for line in re.findall(r'^    (scripts/mmjax train configs/.*)$', text, re.M)
+    ]
+    return [words[2:] for words in lines if '--help' not in words]
+
+
+@pytest.mark.parametrize('words', commands(), ids=' '.join)
+def test_every_training_command_of_the_readme_is_one(my_package, words):
+    file, *overrides = words
+    experiment = config.load_stages(str(README.parent / file), kind=Experiment)
+    if overrides:
+        assert config.override(experiment, overrides) != experiment
 
 
 def test_every_flag_and_verb_of_the_readme_exists(capsys):

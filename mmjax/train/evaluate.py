@@ -43,7 +43,7 @@ class Scorer:
         parts, key, predictor = [], jax.random.key(0), evaluation.predictor
         asking = predictor, evaluator.asks
         if asking not in self._compiled:
-            ask = functools.partial(_predict_and_keep, experiment=self._experiment, evaluation=evaluation)
+            ask = functools.partial(predict_and_keep, experiment=self._experiment, evaluation=evaluation)
             self._compiled[asking] = jax.jit(ask)
         for number, batch in enumerate(batches):
             with jax.set_mesh(self._mesh):
@@ -65,7 +65,7 @@ def _seen(batch: Batch, key: jax.Array, *, view: View) -> Batch:
     return view(batch, key)
 
 
-def _predict_and_keep(
+def predict_and_keep(
     params: Any, batch: Batch, *, experiment: Experiment, evaluation: Evaluation
 ) -> tuple[Outputs, Batch]:
     """The outputs that are asked for, and what may be asked of the batch: everything but the modalities themselves."""

@@ -21,6 +21,7 @@ from mmjax.evals.base import Columns
 from mmjax.experiment import Experiment
 from mmjax.sharding import check_batch
 from mmjax.train.checkpoint import Checkpoints
+from mmjax.train.checks import check_classes, check_evaluations, check_objectives
 from mmjax.train.directory import claimed, load_experiment
 from mmjax.train.evaluate import Scorer
 from mmjax.train.files import read_json, write_json
@@ -29,14 +30,11 @@ from mmjax.train.init import Start, find_start, lines, load, record, started, to
 from mmjax.train.loop import run_steps
 from mmjax.train.manifest import manifest, record_manifest
 from mmjax.train.metrics import Writers, finite
-from mmjax.train.passes import Views
-from mmjax.train.passes import run as run_views
 from mmjax.train.report import write_report
 from mmjax.train.state import TrainState, abstract_state, create_state
-from mmjax.train.step import weighted
 from mmjax.train.texts import check_texts
 from mmjax.train.timing import Stopwatch
-from mmjax.types import Batch, Shapes
+from mmjax.types import Shapes
 
 
 def train(
@@ -84,8 +82,9 @@ def prepare(experiment: Experiment, *, run: Path | None) -> Prepared:
     check_batch(experiment.batch_size, mesh, accumulate=experiment.optim.accumulate)
     batch = shapes_of_batch(experiment)
     shapes = abstract_state(experiment, batch, mesh)
-    _check_classes(experiment, shapes)
-    _check_objectives(experiment, shapes, batch)
+    check_classes(experiment)
+    check_objectives(experiment, shapes.params, batch)
+    check_evaluations(experiment, shapes.params)
     begins = run is not None and not has_checkpoint(run)
     return Prepared(mesh, batch, shapes, find_start(experiment, shapes.params, run=run) if begins else None)
 
@@ -232,30 +231,6 @@ def _start(experiment: Experiment, prepared: Prepared, checkpoints: Checkpoints)
         for line in lines(start, shapes.params):
             _say(line)
         return started(state, load(start, shapes.params, mesh, experiment=experiment))
-
-
-def _check_classes(experiment: Experiment, shapes: TrainState) -> None:
-    """Raises UserError where a decoder has another number of classes than the field that it is to predict."""
-    labels = experiment.data.open().labels
-    for name, objective in experiment.objectives.items():
-        output, target = str(getattr(objective, 'output', '')), str(getattr(objective, 'target', ''))
-        classes = getattr(experiment.model.decoders.get(output), 'classes', None)
-        if classes is not None and target in labels and classes != (there := len(labels[target])):
-            raise UserError(
-                f'model.decoders.{output}.classes is {classes}, but {target}, which objective {name} lets it predict, '
-                f'has {there} classes; set it to {there}'
-            )
-
-
-def _check_objectives(experiment: Experiment, shapes: TrainState, batch: Shapes) -> None:
-    """Raises UserError where an objective or a view asks for what the model or the data do not have."""
-
-    def judge(params: Any, batch: Batch, key: jax.Array) -> Any:
-        views = Views.of(experiment)
-        seen = [view(batch, key) for view in views.plain]
-        return weighted(experiment, views, *run_views(experiment, params, views, seen, dropout=key, mining=key), {})
-
-    jax.eval_shape(judge, shapes.params, dict(batch), jax.random.key(0))
 
 
 def _work(experiment: Experiment, shapes: TrainState, batch: Shapes) -> dict[str, float]:

@@ -63,7 +63,7 @@ def test_what_is_not_asked_for_is_not_computed():
     def flops(made, evaluator):
         _, params, batch = scorer_and_params(made)
         asked = dataclasses.replace(made.evals['test'], evaluator=evaluator)
-        ask = jax.jit(lambda p, b: evaluate._predict_and_keep(p, b, experiment=made, evaluation=asked))
+        ask = jax.jit(lambda p, b: evaluate.predict_and_keep(p, b, experiment=made, evaluation=asked))
         return ask.lower(params, batch).compile().cost_analysis()['flops']
 
     with_words, without = experiment(**WORDS), experiment()

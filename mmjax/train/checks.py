@@ -1,0 +1,75 @@
+"""What can be wrong with a config and is told before anything trains: classes, objectives, evaluations.
+
+All by shapes: nothing is compiled, and of the data one batch of each evaluation is read.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+
+from mmjax.data import eval_batches
+from mmjax.errors import UserError
+from mmjax.evals.base import PairEvaluator, asked
+from mmjax.experiment import Evaluation, Experiment
+from mmjax.train.evaluate import predict_and_keep
+from mmjax.train.passes import Views, apply_model
+from mmjax.train.passes import run as run_views
+from mmjax.train.step import weighted
+from mmjax.train.texts import read_texts
+from mmjax.types import Batch, Shapes
+
+
+def check_classes(experiment: Experiment) -> None:
+    """Raises UserError where a decoder has another number of classes than the field that it is to predict."""
+    labels = experiment.data.open().labels
+    for name, objective in experiment.objectives.items():
+        output, target = str(getattr(objective, 'output', '')), str(getattr(objective, 'target', ''))
+        classes = getattr(experiment.model.decoders.get(output), 'classes', None)
+        if classes is not None and target in labels and classes != (there := len(labels[target])):
+            raise UserError(
+                f'model.decoders.{output}.classes is {classes}, but {target}, which objective {name} lets it predict, '
+                f'has {there} classes; set it to {there}'
+            )
+
+
+def check_objectives(experiment: Experiment, params: Any, batch: Shapes) -> None:
+    """Raises UserError where an objective or a view asks for what the model or the data do not have."""
+
+    def judge(params: Any, batch: Batch, key: jax.Array) -> Any:
+        views = Views.of(experiment)
+        seen = [view(batch, key) for view in views.plain]
+        return weighted(experiment, views, *run_views(experiment, params, views, seen, dropout=key, mining=key), {})
+
+    jax.eval_shape(judge, params, dict(batch), jax.random.key(0))
+
+
+def check_evaluations(experiment: Experiment, params: Any) -> None:
+    """Raises UserError where an evaluation asks for what the model or its own data do not have. params: by shape."""
+    for name, evaluation in experiment.evals.items():
+        try:
+            _check_evaluation(experiment, evaluation, params)
+        except UserError as error:
+            raise UserError(f'evals.{name}: {error}') from error
+
+
+def _check_evaluation(experiment: Experiment, evaluation: Evaluation, params: Any) -> None:
+    evaluator = evaluation.evaluator
+    for batch in eval_batches(dataclasses.replace(evaluation.data, workers=0), batch_size=1):
+        if isinstance(evaluator, PairEvaluator):
+            answer = functools.partial(apply_model, experiment, train=False)
+            outputs = _zeros(jax.eval_shape(answer, params, dict(batch)))
+            evaluator.of_pairs(asked(outputs, evaluator.asks))
+            evaluator.predictions({}, {name: x for name, x in batch.items() if name not in experiment.model.encoders})
+        else:
+            seen = jax.eval_shape(evaluation.view, dict(batch), jax.random.key(0))
+            ask = functools.partial(predict_and_keep, experiment=experiment, evaluation=evaluation)
+            outputs, kept = map(_zeros, jax.eval_shape(ask, params, seen))
+            evaluator.predictions(read_texts(outputs, evaluation.predictor, evaluation.data), kept)
+        return  # one batch tells all
+
+
+def _zeros(shapes: Any) -> dict[str, np.ndarray]:
+    return {name: np.zeros(x.shape, x.dtype) for name, x in shapes.items()}
