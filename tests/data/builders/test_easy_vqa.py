@@ -75,6 +75,20 @@ def test_floors_of_the_held_out_split(rows):
     assert [majority, question, closed] == pytest.approx(list(REFERENCES.values()), abs=5e-4)
 
 
+def test_chance_where_labels_are_permuted(rows):
+    """The commonest permuted answer to each question: which of yes and no it is has nothing to do with the question, but
+    there are few questions, so that the score is 36 % give or take 3 points, as the permutation has it.
+    """
+    splits = split(rows['train'] + rows['test'], 'heldout')
+    train, rng = splits['train'], np.random.default_rng(0)
+    found = []
+    for _ in range(20):
+        answers = rng.permutation([row.answer for row in train])
+        relabelled = [row._replace(answer=str(given)) for row, given in zip(train, answers, strict=True)]
+        found.append(floors(relabelled, splits['test'])[1])
+    assert np.mean(found) == pytest.approx(0.36, abs=0.015) and np.std(found) == pytest.approx(0.03, abs=0.01)
+
+
 def test_additive_floor(rows):
     """87.1 %: the optimum of cross-entropy over logits f(question) + g(shape, colour), which is convex.
 
