@@ -76,8 +76,8 @@ def test_floors_of_the_held_out_split(rows):
 
 
 def test_chance_where_labels_are_permuted(rows):
-    """The commonest permuted answer to each question: which of yes and no it is has nothing to do with the question, but
-    there are few questions, so that the score is 36 % give or take 3 points, as the permutation has it.
+    """The commonest permuted answer to each question: yes or no, whatever the question. There are few of them, so that
+    the score is 36 % give or take 3 points, as the permutation has it.
     """
     splits = split(rows['train'] + rows['test'], 'heldout')
     train, rng = splits['train'], np.random.default_rng(0)
