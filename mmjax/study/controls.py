@@ -27,8 +27,8 @@ def controls(base: Experiment) -> tuple[Arm, ...]:
     """Every control of a base experiment: for each modality alone, shuffled and constant; and over all of them.
 
     only_M: sees no other modality, in training and test. shuffled_M: that modality always is another example's.
-    constant_M: it is always the same. shuffled_labels: the targets of training are permuted, it must be at chance; which
-    of two classes as frequent is then learned for which input the permutation decides, and it is one for all seeds.
+    constant_M: it is always the same. shuffled_labels: the targets of training are permuted, it must be at chance; of
+    classes as frequent the permutation decides which is learned for which input, and it is one for all seeds.
     isolated: no modality reads another. ensemble: a model for each modality, none knowing of the other, whose
     probabilities are averaged. larger_mlp: the base with an MLP of ratio 8, not matched: is size what it takes?
     """
