@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from einops import rearrange
 from jaxtyping import Bool, Float, Int
 
 from mmjax.data import Data, eval_batches
@@ -58,8 +59,9 @@ class Additive:
         count = combinations[0].size
         rows = dict.fromkeys(encoded, np.zeros(count, np.int32))  # a learned token is the same in every row
         rows |= {m: index.ravel() for m, index in zip(firsts, combinations, strict=True)}
-        scores = self._scores(params, encoded, rows, count)
-        table = scores.reshape(*combinations[0].shape, scores.shape[-1])
+        sizes = {f'm{i}': len(first) for i, first in enumerate(firsts.values())}
+        axes = ' '.join(sizes)
+        table = rearrange(self._scores(params, encoded, rows, count), f'({axes}) c -> {axes} c', **sizes)
         model, projection = table[tuple(places)], project(table, places)
         return Projected(model.argmax(-1) == self._target, projection.argmax(-1) == self._target)
 

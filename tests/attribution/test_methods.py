@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mmjax.attribution import sanity
-from mmjax.attribution.methods import METHODS, attribute
+from mmjax.attribution.methods import METHODS, Attribution, attribute
 from mmjax.attribution.sanity import randomization_check, rank_correlation
 from mmjax.decoders.classification import AttentionPool, LogitSum
 from mmjax.encoders.image import PatchEncoder
@@ -86,11 +86,12 @@ def test_randomization_check(case, monkeypatch):
 
     def of_nothing(method, experiment, p, x, *, target, **options):
         asked.append((p, target, options))
-        return {'image': np.random.default_rng(0).random((6, 4)), 'text': np.random.default_rng(1).random((6, 3))}
+        drawn = {'image': np.random.default_rng(0).random((6, 4)), 'text': np.random.default_rng(1).random((6, 3))}
+        return Attribution(drawn, gap=None)
 
     def of_parameters(method, experiment, p, x, **options):
         order = np.argsort(np.asarray(p['encoders_image']['patches']['kernel']).ravel()[:24])
-        return {'image': order[:24].astype(float).reshape(6, 4), 'text': np.zeros((6, 3))}
+        return Attribution({'image': order[:24].astype(float).reshape(6, 4), 'text': np.zeros((6, 3))}, gap=None)
 
     monkeypatch.setattr(sanity, 'attribute', of_nothing)
     np.testing.assert_allclose(randomization_check('rollout', EXPERIMENT, params, batch, steps=3), 1)
