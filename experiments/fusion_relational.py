@@ -9,10 +9,10 @@ study is of relating, and learning to see takes small models longer than its run
 subtype; 'closest' and 'furthest' are the ones that need a relation in space (knowing which shapes there are, but not
 where, gives 71 and 69 %: see the builder), 'count' needs all shapes.
 
-The yardstick is Santoro et al. 2017, section 5.2, from pixels and trained to convergence: a relation network above 94 %
-on both kinds, a convolutional network with an MLP 63 % on relational questions. These are of other inputs and sizes: they
-say what the questions ask for, not what an arm should reach. `relation` is such a network, but, to match the size of the
-others, after a layer of self-attention, in which the objects have met already.
+The yardstick is Santoro et al. 2017, section 5.2, from pixels and trained to convergence: a relation network above 94
+% on both kinds, a convolutional network with an MLP 63 % on relational questions. These are of other inputs and
+sizes: they say what the questions ask for, not what an arm should reach. `relation` is such a network, but, to match
+the size of the others, after a layer of self-attention, in which the objects have met already.
 """
 
 from experiments import small
