@@ -15,7 +15,8 @@ class Permuted(Source):
 
     Each value stays as frequent as it was and tells nothing of its example. Values that change places within a batch
     (the view `Mismatched`) are not that: each one is known not to be the example's own, so the others of the batch
-    tell against the true one, and clipped gradients teach it. A field `f` brings all `f/…` along.
+    tell against the true one, and models that learned from such labels came out below chance. A field `f` brings all
+    `f/…` along.
 
     Raises:
         UserError: at opening, where the source has no such field.

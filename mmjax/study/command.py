@@ -20,9 +20,8 @@ from mmjax.study.runs import matched_sizes, run_study, seconds_of_a_run
 from mmjax.study.study import Study
 from mmjax.study.summary import summarise
 from mmjax.train.files import read_json, write_json
-from mmjax.train.init import find_start
+from mmjax.train.lanes import start_of_lanes
 from mmjax.train.run import shapes_of_batch
-from mmjax.train.state import abstract_state
 
 
 def study_command(study: Study, directory: Path, *, dry_run: bool = False, together: int = 1) -> dict[str, Any]:
@@ -83,10 +82,8 @@ def _check_starts(plan: Plan, rows: Rows) -> None:
     for first, *_ in plan.missing(rows):
         experiment = first.experiment
         if experiment.init_from.given:
-            batch = shapes_of_batch(experiment)
-            params = abstract_state(experiment, batch, experiment.mesh.build()).params
             try:
-                find_start(experiment, params, run=None)
+                start_of_lanes(experiment, shapes_of_batch(experiment), experiment.mesh.build())
             except UserError as error:
                 raise UserError(f'study {plan.study.name}, arm {first.arm} at equal {first.regime}: {error}') from error
 

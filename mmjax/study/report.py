@@ -80,7 +80,11 @@ def render(summary: Mapping[str, Any]) -> str:
         tag('p', TUNING.format(seeds=summary['tuning_seeds'])),
         *_each(regimes, _tuning),
         *_figures('Plots, across regimes', across(regimes)),
-        *(html for name, arms in regimes.items() for html in _pictures(name, arms, summary['reference'])),
+        *(
+            html
+            for name, arms in regimes.items()
+            for html in _figures(f'Plots, at equal {name}', plots(arms, reference=summary['reference']))
+        ),
     )
 
 
@@ -231,10 +235,6 @@ def _tuning(arms: Arms) -> Html:
             best = _percent(entry.get('expected_best'))
             rows.append([arm, *scores, f'{entry["rate"]:g}', 'edge' if entry['rate_on_edge'] else '', best])
     return _table(['arm', *rates, 'chosen', '', 'best of 3'], rows)
-
-
-def _pictures(name: str, arms: Arms, reference: str) -> Iterable[Html]:
-    yield from _figures(f'Plots, at equal {name}', plots(arms, reference=reference))
 
 
 def _figures(title: str, pictures: Iterable[tuple[str, str]]) -> Iterable[Html]:

@@ -32,6 +32,8 @@ def summarise(plan: Plan, rows: Rows, *, clusters: np.ndarray) -> dict[str, Any]
     regimes: dict[str, dict[str, Any]] = {regime: {} for regime in study.regimes}
     declared: list[dict[str, Any]] = []
     right = _right(plan, rows, len(clusters))
+    rivals = {place: finals(plan, place, rows) for place in right if _is_rival(study, place[1])}
+    sampled_clusters = clusters[sampled(len(clusters), study.probes.additive if study.probes else 0)]
     for place, fit in plan.sizes.items():
         regime, arm = place
         regimes[regime][arm] = entry = dataclasses.asdict(fit) | {
@@ -48,10 +50,8 @@ def summarise(plan: Plan, rows: Rows, *, clusters: np.ndarray) -> dict[str, Any]
         correct = right[place]
         mean = arm_mean(correct, clusters=clusters)
         entry |= {'score': mean.estimate, 'low': mean.low, 'high': mean.high, 'by_seed': correct.mean(axis=1).tolist()}
-        others = {a for r, a in right if r == regime and a != arm and _is_rival(study, a)}
-        rivals = {a: finals(plan, (regime, a), rows) for a in sorted(others)}
-        sample = sampled(len(clusters), study.probes.additive if study.probes else 0)
-        entry |= examined(done, study, clusters[sample], rivals=rivals)
+        others = {a: done for (r, a), done in rivals.items() if r == regime and a != arm}
+        entry |= examined(done, study, sampled_clusters, rivals=others)
         against = right.get((regime, study.reference))
         if arm != study.reference and against is not None:
             entry['difference'] = _difference(correct, against, clusters=clusters)

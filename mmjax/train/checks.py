@@ -15,7 +15,7 @@ from mmjax.errors import UserError
 from mmjax.evals.base import PairEvaluator, asked
 from mmjax.experiment import Evaluation, Experiment
 from mmjax.train.evaluate import predict_and_keep
-from mmjax.train.passes import Views, apply_model
+from mmjax.train.passes import Views, apply_model, beside_modalities
 from mmjax.train.passes import run as run_views
 from mmjax.train.step import weighted
 from mmjax.train.texts import read_texts
@@ -62,7 +62,7 @@ def _check_evaluation(experiment: Experiment, evaluation: Evaluation, params: An
             answer = functools.partial(apply_model, experiment, train=False)
             outputs = _zeros(jax.eval_shape(answer, params, dict(batch)))
             evaluator.of_pairs(asked(outputs, evaluator.asks))
-            evaluator.predictions({}, {name: x for name, x in batch.items() if name not in experiment.model.encoders})
+            evaluator.predictions({}, beside_modalities(experiment, batch))
         else:
             seen = jax.eval_shape(evaluation.view, dict(batch), jax.random.key(0))
             ask = functools.partial(predict_and_keep, experiment=experiment, evaluation=evaluation)

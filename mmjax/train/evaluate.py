@@ -14,7 +14,7 @@ from mmjax.experiment import Evaluation, Experiment
 from mmjax.generate.base import Predictor
 from mmjax.sharding import place_batch
 from mmjax.train.pairs import PairScorer
-from mmjax.train.passes import cast
+from mmjax.train.passes import beside_modalities, cast
 from mmjax.train.texts import read_texts
 from mmjax.types import Batch, Outputs
 from mmjax.views.base import CLEAN, View
@@ -69,6 +69,6 @@ def predict_and_keep(
     params: Any, batch: Batch, *, experiment: Experiment, evaluation: Evaluation
 ) -> tuple[Outputs, Batch]:
     """The outputs that are asked for, and what may be asked of the batch: everything but the modalities themselves."""
-    kept = {name: x for name, x in batch.items() if name not in experiment.model.encoders}
+    kept = beside_modalities(experiment, batch)
     outputs = evaluation.predictor(experiment.model, cast(params, experiment.precision), batch)
     return asked(outputs, evaluation.evaluator.asks), kept

@@ -21,7 +21,7 @@ from mmjax.data.batch import stack
 from mmjax.experiment import Experiment
 from mmjax.sharding import place_batch
 from mmjax.train.evaluate import Scorer
-from mmjax.train.init import find_start, lines, load, started
+from mmjax.train.init import Start, find_start, lines, load, started
 from mmjax.train.state import TrainState, abstract_state, create_state
 from mmjax.train.step import Metrics, train_step
 from mmjax.types import Batch, Shapes
@@ -126,14 +126,24 @@ def _numbers(experiments: Sequence[Experiment]) -> tuple[np.ndarray, np.ndarray]
     return seeds, np.array([peak_of(experiment) for experiment in experiments], np.float32)
 
 
+def start_of_lanes(experiment: Experiment, batch: Shapes, mesh: jax.sharding.Mesh) -> tuple[Start, Any] | None:
+    """The other run that lanes of an experiment start from, and their abstract parameters; None: they start fresh.
+
+    Raises:
+        UserError: as `find_start`.
+    """
+    experiment.init_from.check()
+    params = abstract_state(experiment, batch, mesh).params if experiment.init_from.given else None
+    start = find_start(experiment, params, run=None)
+    return (start, params) if start else None
+
+
 def _loaded(experiment: Experiment, batch: Shapes, mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:
     """What each lane takes from another run, told as a run tells it."""
-    experiment.init_from.check()
-    if not experiment.init_from.given:
+    found = start_of_lanes(experiment, batch, mesh)
+    if found is None:
         return {}
-    params = abstract_state(experiment, batch, mesh).params
-    start = find_start(experiment, params, run=None)
-    assert start is not None
+    start, params = found
     print('\n'.join(lines(start, params)), file=sys.stderr, flush=True)
     return load(start, params, mesh, experiment=experiment)
 

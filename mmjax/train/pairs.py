@@ -12,7 +12,7 @@ from jax.experimental import multihost_utils
 from mmjax.evals.base import Columns, PairEvaluator, asked
 from mmjax.experiment import Experiment
 from mmjax.sharding import place_batch
-from mmjax.train.passes import apply_model
+from mmjax.train.passes import apply_model, beside_modalities
 from mmjax.types import Batch, Outputs, Tokens
 
 
@@ -55,7 +55,7 @@ class PairScorer:
 
 
 def _encode_and_keep(params: Any, batch: Batch, *, experiment: Experiment) -> tuple[dict[str, Tokens], Batch]:
-    kept = {name: x for name, x in batch.items() if name not in experiment.model.encoders}
+    kept = beside_modalities(experiment, batch)
     return apply_model(experiment, params, batch, train=False, method='encode'), kept
 
 

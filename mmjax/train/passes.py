@@ -1,5 +1,6 @@
 """Passes of the model on what objectives see of a batch: one for each distinct view."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -58,6 +59,11 @@ def run(
 def _taken(tokens: Tokens, rows: Array) -> Tokens:
     tokens = jax.tree.map(lambda x: x[rows], tokens)
     return tokens.replace(values=constrain(tokens.values, 'batch', 'length', 'embed'))
+
+
+def beside_modalities(experiment: Experiment, batch: Mapping[str, Any]) -> dict[str, Any]:
+    """What may be asked of a batch in an evaluation: everything but the modalities themselves."""
+    return {name: x for name, x in batch.items() if name not in experiment.model.encoders}
 
 
 def apply_model(experiment: Experiment, params: Any, x: Any, *, train: bool, **kwargs: Any) -> Any:
