@@ -69,7 +69,6 @@ def study() -> Study:
         ),
         reference='early',
         regimes=('parameters',),
-        tuning_seeds=(0,),
         seeds=tuple(range(100, 111)),
         probes=probes(('objects', 'text'), small.spread(split('test[:1000]')), additive=512),
         clusters='image_id',
