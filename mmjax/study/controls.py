@@ -31,6 +31,7 @@ def controls(base: Experiment) -> tuple[Arm, ...]:
     classes as frequent the permutation decides which is learned for which input, and it is one for all seeds.
     isolated: no modality reads another. ensemble: a model for each modality, none knowing of the other, whose
     probabilities are averaged. larger_mlp: the base with an MLP of ratio 8, not matched: is size what it takes?
+    longer: the base with twice the steps, not matched: how far from its plateau is it?
     """
     (_, objective), modalities = classifying(base, asker='controls'), base.model.inputs
     arms = [
@@ -45,6 +46,7 @@ def controls(base: Experiment) -> tuple[Arm, ...]:
         Arm('isolated', ('model.fusion=isolated',), role='no_flow'),
         Arm('ensemble', base=ensemble(base), role='control'),
         Arm('larger_mlp', ('--model.fusion.block.mlp.ratio', LARGER), role='control', matched=False),
+        Arm('longer', ('--steps', str(2 * base.steps)), role='control', matched=False),
     )
 
 

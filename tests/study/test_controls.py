@@ -55,6 +55,8 @@ def test_what_each_control_sees():
         jax.eval_shape(lambda e=changed: create_state(e, shapes_of_batch(e)))
     larger = override(base(), list(arms['larger_mlp'].overrides), prog='test').model.fusion
     assert larger.block.mlp.ratio == 2 * small().fusion.block.mlp.ratio and not arms['larger_mlp'].matched
+    longer = override(base(), list(arms['longer'].overrides), prog='test')
+    assert longer == dataclasses.replace(base(), steps=2 * base().steps) and not arms['longer'].matched
 
 
 @pytest.fixture(scope='module')
