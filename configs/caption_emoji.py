@@ -15,12 +15,12 @@ This recipe was not measured at its full length. With `--steps 600 --optim.sched
 configs/expected/caption_emoji.json asks for the floor; `scripts/check caption_emoji` is expected to say that it is not
 reached.
 
-`large` is a size for a cluster, in all fourteen languages; not run here.
+`scripts/mmjax train configs/caption_emoji.py:large` is a size for a cluster, in all fourteen languages; not run here.
 """
 
 import dataclasses
-from typing import Any
 
+from configs.clip_emoji import CLUSTER
 from mmjax.data import AnyLanguage, Bytes, Data, Image, InLanguage, Item, PromptAnswer, RandomShift, References, Tfds
 from mmjax.data.base import Transform
 from mmjax.data.builders.emoji import LANGUAGES
@@ -39,7 +39,6 @@ from mmjax.nn.norm import NoNorm
 from mmjax.nn.positions import Learned
 from mmjax.objectives.next_token import NextToken
 from mmjax.optim import AdamW, WarmupCosine
-from mmjax.sharding import MeshShape
 
 FIELDS = {'image': 'image', 'text': 'names'}
 TEXT = PromptAnswer(Bytes(key='text', length=48))
@@ -115,16 +114,5 @@ def large() -> Experiment:
         fusion=Early(depth=48, block=block, remat='full'),
         decoders={'text': TokenLogits(vocabulary=TEXT.size)},
     )
-    return dataclasses.replace(experiment(), name='caption_large', model=model, **of_a_cluster(side=224))
-
-
-def of_a_cluster(*, side: int) -> dict[str, Any]:
-    """What else of an experiment is larger than on two cores. Its evaluations are left to a run of their own."""
-    return {
-        'data': learned(LANGUAGES, side=side),
-        'evals': {},
-        'precision': 'bfloat16',
-        'mesh': MeshShape(data=-1, fsdp=16),
-        'batch_size': 4096,
-        'steps': 100_000,
-    }
+    data = learned(LANGUAGES, side=224)
+    return dataclasses.replace(experiment(), name='caption_large', model=model, data=data, **CLUSTER)

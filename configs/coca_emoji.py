@@ -9,14 +9,16 @@ queries is the drawing's vector. The loss is that of `caption_emoji` twice and t
 paper. Data, languages and what to expect of the captions: see `configs/caption_emoji.py`; retrieval is scored among
 unseen emoji. Not measured yet: configs/expected/coca_emoji.json asks for the floor (`scripts/check coca_emoji`).
 
-`large` is the size of the paper, for a cluster; not run here.
+`scripts/mmjax train configs/coca_emoji.py:large` is the size of the paper, for a cluster; not run here.
 """
 
 import dataclasses
 
 from configs import caption_emoji
 from configs.caption_emoji import TEXT, evaluations, scored
+from configs.clip_emoji import CLUSTER
 from mmjax.data import Tfds
+from mmjax.data.builders.emoji import LANGUAGES
 from mmjax.decoders.embedding import Embedded, Temperature
 from mmjax.decoders.tokens import TokenLogits
 from mmjax.encoders.base import Encoder
@@ -83,5 +85,5 @@ def large() -> Experiment:
     block = Block(attention=Attention(heads=16), mlp=Mlp(ratio=6144 / 1408))
     image = PatchEncoder(width=1408, patch=18, depth=40, block=block, remat='full')
     size = model(Queried(image, queries=256), block=block, width=1408, unimodal=18, multimodal=18, remat='full')
-    small = experiment()
-    return dataclasses.replace(small, name='coca_large', model=size, **caption_emoji.of_a_cluster(side=288))
+    data = caption_emoji.learned(LANGUAGES, side=288)
+    return dataclasses.replace(experiment(), name='coca_large', model=size, data=data, **CLUSTER)

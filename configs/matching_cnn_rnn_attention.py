@@ -1,6 +1,7 @@
 """Does this name belong to this drawing? CNN + RNN, concatenated, self-attention, a match score: the articles' system.
 
     scripts/mmjax train configs/matching_cnn_rnn_attention.py
+    scripts/mmjax train configs/matching_cnn_rnn_attention.py:large    # a size for a cluster; not run here
 
 Drawings of emoji and their names in twelve languages, those of `clip_emoji`, whose two towers it stands beside on the
 same test split: half of the names that it sees are another's. `test_en/auc`: how likely a pair of emoji of which no
@@ -9,8 +10,10 @@ drawing, 28,561 passes of the fusion, beside `clip_emoji`'s `test_en`, which nee
 Not measured yet: what configs/expected/matching_cnn_rnn_attention.json asks for is a guess.
 """
 
-from configs.clip_emoji import NEAREST, SEEN, TEXT, references, split
-from mmjax.data import AnyItem, Item, RandomShift
+import dataclasses
+
+from configs.clip_emoji import CLUSTER, NEAREST, TEXT, learned, references, split
+from mmjax.data import Item
 from mmjax.data.builders.emoji import LANGUAGES
 from mmjax.decoders.classification import MaskedMean
 from mmjax.encoders.image import ConvEncoder
@@ -21,7 +24,7 @@ from mmjax.fusion.early import Early
 from mmjax.model import Model
 from mmjax.nn.attention import Attention
 from mmjax.nn.block import Block
-from mmjax.nn.norm import NoNorm
+from mmjax.nn.norm import LayerNorm, NoNorm, Norm
 from mmjax.objectives.cross_entropy import CrossEntropy
 from mmjax.optim import AdamW, WarmupCosine
 from mmjax.views.matching import Matching
@@ -43,22 +46,32 @@ def evals() -> dict[str, Evaluation]:
     }
 
 
+def model(width: int, *, channels: tuple[int, ...], norm: Norm, depth: int, heads: int, remat: str = 'none') -> Model:
+    return Model(
+        encoders={
+            'image': ConvEncoder(width=width, channels=channels, norm=norm),
+            'text': RecurrentEncoder(vocabulary=TEXT.size, width=width, cell='gru', bidirectional=True),
+        },
+        fusion=Early(depth=depth, block=Block(attention=Attention(heads=heads)), remat=remat),
+        decoders={'match': MaskedMean(classes=2)},
+    )
+
+
 def experiment() -> Experiment:
-    width = 96
     return Experiment(
         name='matching_cnn_rnn_attention',
-        model=Model(
-            encoders={
-                'image': ConvEncoder(width=width, channels=(16, 32, 64, 128), norm=NoNorm()),
-                'text': RecurrentEncoder(vocabulary=TEXT.size, width=width, cell='gru', bidirectional=True),
-            },
-            fusion=Early(depth=1, block=Block(attention=Attention(heads=4))),
-            decoders={'match': MaskedMean(classes=2)},
-        ),
-        data=split('train+train_flags', AnyItem('text', SEEN), RandomShift('image', pixels=6)),
+        model=model(96, channels=(16, 32, 64, 128), norm=NoNorm(), depth=1, heads=4),
+        data=learned(),
         objectives={'match': CrossEntropy(output='match', target='match', view=PAIRS)},
         evals=evals(),
         optim=AdamW(schedule=WarmupCosine(peak=1e-3, warmup=100), decay=0.1),
         steps=1500,
         batch_size=128,
     )
+
+
+def large() -> Experiment:
+    """2.1 billion parameters, nearly all of them in the self-attention layers over both."""
+    size = model(2048, channels=(256, 512, 1024, 2048), norm=LayerNorm(), depth=40, heads=16, remat='full')
+    data = learned(side=224)
+    return dataclasses.replace(experiment(), name='matching_large', model=size, data=data, **CLUSTER)

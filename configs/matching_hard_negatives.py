@@ -2,6 +2,7 @@
 and drawings that the match score learns to tell from the right ones (Li et al. 2021, section 3).
 
     scripts/mmjax train configs/matching_hard_negatives.py
+    scripts/mmjax train configs/matching_hard_negatives.py:large    # a size for a cluster; not run here
 
 Encoders run once a step. `towers_en` is the retrieval of the same model's towers, `found_en` that of its match score.
 Not measured yet: what configs/expected/matching_hard_negatives.json asks for is a guess.
@@ -21,20 +22,28 @@ from mmjax.views.mined import HardNegatives
 
 
 def experiment() -> Experiment:
-    plain = matching_cnn_rnn_attention.experiment()
+    hard = contrasted(matching_cnn_rnn_attention.experiment(), name='matching_hard_negatives')
+    found = Evaluation(split('test', Item('text')), Retrieval(group='base'), references=references('en'))
+    return dataclasses.replace(hard, evals={**hard.evals, 'towers_en': found})
+
+
+def large() -> Experiment:
+    """`matching_cnn_rnn_attention` at its largest: 2.1 billion parameters."""
+    return contrasted(matching_cnn_rnn_attention.large(), name='matching_hard_large')
+
+
+def contrasted(plain: Experiment, *, name: str) -> Experiment:
     towers = {
         'image': Embedded(streams=('image',)),
         'text': Embedded(streams=('text',)),
         'temperature': Temperature(),
     }
-    found = Evaluation(split('test', Item('text')), Retrieval(group='base'), references=references('en'))
     return dataclasses.replace(
         plain,
-        name='matching_hard_negatives',
+        name=name,
         model=plain.model.clone(decoders={**plain.model.decoders, **towers}),
         objectives={
             'pairs': ContrastiveSoftmax(outputs=('image', 'text')),
             'match': CrossEntropy(output='match', target='match', view=HardNegatives(group='base')),
         },
-        evals={**plain.evals, 'towers_en': found},
     )

@@ -1,6 +1,7 @@
 """UNITER (Chen et al. 2020): one stream over text and image; what is masked is masked in one of the two at a time.
 
     scripts/mmjax train configs/uniter.py
+    scripts/mmjax train configs/uniter.py:large    # COCO's captions, then VQA v2, on a cluster; not run here
 
 As configs/vilbert.py, which says what is learned from what, with as many passes of the model in pretraining. What
 distinguishes it: a single stream, of which all weights serve both modalities, and conditional masking (section 3.2): a
@@ -10,14 +11,22 @@ Not measured yet: what configs/expected/uniter.json asks for is a guess.
 """
 
 from configs.easy_vqa import block
-from configs.vilbert import IMAGE, MATCHING, TEXT, stages
+from configs.vilbert import BYTES, IMAGE, MATCHING, TEXT, WIDE, large_stages, stages
 from mmjax.experiment import Experiment
 from mmjax.fusion.early import Early
+from mmjax.objectives.base import Objective
 from mmjax.objectives.masked import MaskedPixels, MaskedTokens
+from mmjax.views.base import View
+
+
+def objectives(text: View, image: View) -> dict[str, Objective]:
+    return {'text': MaskedTokens(view=text), 'image': MaskedPixels(view=image), 'match': MATCHING}
 
 
 def experiment() -> tuple[Experiment, ...]:
-    return stages(
-        Early(depth=4, block=block()),
-        {'text': MaskedTokens(view=TEXT), 'image': MaskedPixels(view=IMAGE), 'match': MATCHING},
-    )
+    return stages(Early(depth=4, block=block()), objectives(TEXT, IMAGE))
+
+
+def large() -> tuple[Experiment, ...]:
+    """2.1 billion parameters."""
+    return large_stages(Early(depth=42, block=WIDE, remat='full'), objectives(BYTES, IMAGE))

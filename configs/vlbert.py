@@ -1,6 +1,7 @@
 """VL-BERT (Su et al. 2020): one stream, in which every word is added what the whole image looks like.
 
     scripts/mmjax train configs/vlbert.py
+    scripts/mmjax train configs/vlbert.py:large    # COCO's captions, then VQA v2, on a cluster; not run here
 
 As configs/vilbert.py, which says what is learned from what, with as many passes of the model in pretraining. What
 distinguishes it: the visual feature embedding of every element (`mmjax/fusion/visual_embedding.py`), and pretraining by
@@ -10,16 +11,24 @@ Not measured yet: what configs/expected/vlbert.json asks for is a guess.
 """
 
 from configs.easy_vqa import block
-from configs.vilbert import IMAGE, TEXT, stages
+from configs.vilbert import BYTES, IMAGE, TEXT, WIDE, large_stages, stages
 from mmjax.experiment import Experiment
 from mmjax.fusion.visual_embedding import VisualEmbedding
+from mmjax.objectives.base import Objective
 from mmjax.objectives.masked import MaskedPixels, MaskedTokens
+from mmjax.views.base import View
 from mmjax.views.together import Together
 
 
+def objectives(text: View, image: View) -> dict[str, Objective]:
+    both = Together((text, image))
+    return {'text': MaskedTokens(view=both), 'image': MaskedPixels(view=both)}
+
+
 def experiment() -> tuple[Experiment, ...]:
-    both = Together((TEXT, IMAGE))
-    return stages(
-        VisualEmbedding(depth=4, block=block()),
-        {'text': MaskedTokens(view=both), 'image': MaskedPixels(view=both)},
-    )
+    return stages(VisualEmbedding(depth=4, block=block()), objectives(TEXT, IMAGE))
+
+
+def large() -> tuple[Experiment, ...]:
+    """2.1 billion parameters."""
+    return large_stages(VisualEmbedding(depth=42, block=WIDE, remat='full'), objectives(BYTES, IMAGE))

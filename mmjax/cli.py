@@ -62,7 +62,10 @@ class Train(Verb):
     config: Annotated[
         str,
         tyro.conf.Positional,
-        tyro.conf.arg(metavar='CONFIG', help='Python file with def experiment() -> Experiment, or a tuple of them'),
+        tyro.conf.arg(
+            metavar='CONFIG[:FUNCTION]',
+            help='Python file with def experiment() -> Experiment, or a tuple of them; or its function of this name',
+        ),
     ]
     workdir: Annotated[
         str | None,

@@ -83,6 +83,12 @@ def test_train_applies_overrides_and_names_the_directory_by_them(calls):
     assert named == ((experiment,), {'workdir': 'w', 'config_file': CONFIG})
 
 
+def test_train_takes_another_function_of_the_config(calls):
+    assert main(['train', CONFIG.replace('easy_vqa', 'caption_emoji') + ':large']) == 0
+    [((experiment,), options)] = calls
+    assert experiment.name == 'caption_large' and options['workdir'] == 'runs/caption_emoji-large'
+
+
 def test_help_of_a_config_lists_the_fields_of_the_swapped_model(calls, capsys):
     with pytest.raises(SystemExit) as stop:
         main(['train', CONFIG, 'model.fusion=bottleneck', '--help'])

@@ -1,4 +1,7 @@
-"""A config file: Python with `def experiment() -> Experiment`, or a tuple of them, or `def study() -> Study`."""
+"""A config file: Python with `def experiment() -> Experiment`, or a tuple of them, or `def study() -> Study`.
+
+FILE:FUNCTION names another function of it.
+"""
 
 import importlib.util
 import sys
@@ -13,9 +16,12 @@ from mmjax.errors import UserError, nearest
 def load_file(path: str, *, kind: type, function: str = 'experiment') -> Any:
     """Returns what a function of a config file returns, an instance of `kind`.
 
+    path: FILE[:FUNCTION]; function: which, where the path names none.
+
     Raises:
         UserError: the file is missing, doesn't run, has no such function, or that returns something else.
     """
+    path, function = parts_of(path, function=function)
     made = _made(path, kind=kind, function=function)
     if not isinstance(made, kind):
         raise UserError(f'{path}: {function}() returns a {type(made).__name__}; it must return a {kind.__name__}')
@@ -23,22 +29,31 @@ def load_file(path: str, *, kind: type, function: str = 'experiment') -> Any:
 
 
 def load_stages(path: str, *, kind: type) -> Any:
-    """Returns what `experiment` of a config file returns: an instance of `kind`, or a tuple of them, the stages.
+    """Returns what a function of a config file returns: an instance of `kind`, or a tuple of them, the stages.
+
+    path: FILE[:FUNCTION], by default `experiment`.
 
     Raises:
         UserError: as `load_file`, and on an empty tuple.
     """
-    made = _made(path, kind=kind, function='experiment')
+    path, function = parts_of(path, function='experiment')
+    made = _made(path, kind=kind, function=function)
     if isinstance(made, tuple) and made and all(isinstance(stage, kind) for stage in made):
         return made
     if not isinstance(made, kind):
         parts = (type(stage).__name__ for stage in made) if isinstance(made, tuple) else ()
         inside = f' of {", ".join(parts) or "nothing"}' if isinstance(made, tuple) else ''
         raise UserError(
-            f'{path}: experiment() returns a {type(made).__name__}{inside}; it must return a {kind.__name__}, or a '
+            f'{path}: {function}() returns a {type(made).__name__}{inside}; it must return a {kind.__name__}, or a '
             'tuple of them for stages'
         )
     return made
+
+
+def parts_of(path: str, *, function: str = '') -> tuple[str, str]:
+    """FILE and FUNCTION of FILE[:FUNCTION]; the given one, where the path names none."""
+    file, _, named = path.partition(':')
+    return file, named or function
 
 
 def _made(path: str, *, kind: type, function: str) -> Any:

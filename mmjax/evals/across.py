@@ -16,7 +16,7 @@ class RetrievalAcross(Evaluator):
 
     output: name of the embedding [b d]. by: field of class ids [b]; queries, gallery: the names of two of its classes.
     group: field [b] of which equal values are right for each other. Ties and zero vectors: as for `Retrieval`. Metrics:
-    `recall@K/QUERIES_to_GALLERY` and its chance level.
+    `recall@K/QUERIES_to_GALLERY`, its interval and its chance level.
 
     Raises:
         UserError: on an output, a field or a class that is not there.

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 
 from mmjax.errors import UserError, check_field, check_output
 from mmjax.evals.base import Columns, Evaluator
+from mmjax.evals.intervals import share_interval
 
 AT_ONCE = 1024  # queries
 
@@ -22,7 +23,8 @@ class Retrieval(Evaluator):
     `CaptionRetrieval`). ks: how far down it looks.
 
     Candidates with the same score as the best right one count as nearer: ties are no luck. Rows without one of the two
-    (a zero vector) are left out. Metrics: `recall@K/A_to_B`, its chance level `chance@K/A_to_B`, and those of B to A.
+    (a zero vector) are left out. Metrics: `recall@K/A_to_B`, its 95 % interval over groups (`share_interval`), from
+    `low@K/A_to_B` to `high@K/A_to_B`, its chance level `chance@K/A_to_B`, and those of B to A.
     """
 
     a: str = 'image'
@@ -87,10 +89,14 @@ def recall(
     ks: Sequence[int],
     name: str,
 ) -> dict[str, float]:
-    """`recall@K/NAME` and `chance@K/NAME`. ranks: see `ranks_of`. asked, held: groups of queries and gallery."""
+    """`recall@K/NAME`, from `low@K/NAME` to `high@K/NAME`, and `chance@K/NAME`.
+
+    ranks: see `ranks_of`. asked, held: groups of queries and gallery; the interval is one over groups of queries.
+    """
     scores = {}
     for k in ks:
         scores[f'recall@{k}/{name}'] = float((ranks < k).mean()) if len(ranks) else 0.0
+        scores[f'low@{k}/{name}'], scores[f'high@{k}/{name}'] = share_interval(ranks < k, asked)
         scores[f'chance@{k}/{name}'] = _chance(asked, held, k)
     return scores
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from mmjax.config.files import parts_of
 from mmjax.errors import UserError, nearest
 from mmjax.train.expected import ROOT, Expected, Recipe, check_seeds, names, read, recipe_of, write
 from mmjax.train.files import check_writable
@@ -19,26 +20,35 @@ def measure(name: str, *, seeds: Sequence[int] = (), root: Path = ROOT) -> dict[
     """Returns the score of each seed (default: those of the file), from finished runs where there are any, else by
     training. Prints a line for each.
     """
-    from mmjax.train.run import train
+    from mmjax.train.run import evaluate, train
     from mmjax.train.stages import train_stages
 
     expected = read(name, root=root)
     seeds = seeds or expected.seeds
     recipes = {seed: recipe_of(expected, seed=seed, root=root) for seed in seeds}  # all, before any is trained
-    print(f'{name}: {expected.metric} of {" ".join([expected.config, *expected.overrides])}')
+    what = f'{expected.metric} over {expected.over}' if expected.over else expected.metric
+    print(f'{name}: {what} of {" ".join([expected.config, *expected.overrides])}')
     scores = {}
     for seed, recipe in recipes.items():
-        run, file = RUNS / f'{name}-{seed}', str(root / expected.config)
+        run, file = _run(name, expected, seed), str(root / expected.config)
         finished = all((path / 'results.json').exists() for path in _directories(run, recipe))
         if isinstance(recipe, dict):
             results = train_stages(recipe, workdir=str(run), config_file=file)
         else:
             results = train(recipe, workdir=str(run), config_file=file)
-        if expected.metric not in results:
-            raise UserError(f'{run}: its results have no {expected.metric}{nearest(expected.metric, results)}')
-        scores[seed] = float(results[expected.metric])
+        if expected.by:
+            results = evaluate(str(run), by=str(root / expected.by))
+        for metric in filter(None, (expected.metric, expected.over)):
+            if metric not in results:
+                raise UserError(f'{run}: its results have no {metric}{nearest(metric, results)}')
+        scores[seed] = float(results[expected.metric]) - (float(results[expected.over]) if expected.over else 0.0)
         print(f'  seed {seed:<20} {scores[seed]:.4f}  {run}{", which was there" if finished else ""}', flush=True)
     return scores
+
+
+def _run(name: str, expected: Expected, seed: int) -> Path:
+    """Where it is trained: what only scores a recipe otherwise shares the run of the recipe."""
+    return RUNS / f'{Path(parts_of(expected.config)[0]).stem if expected.by else name}-{seed}'
 
 
 def _directories(run: Path, recipe: Recipe) -> list[Path]:
@@ -99,7 +109,7 @@ def _check_code(name: str, expected: Expected, seeds: Sequence[int], *, root: Pa
     if code['dirty']:
         raise UserError('--write: there are changes to the code that are not committed; commit them, then measure')
     recipes = {seed: recipe_of(expected, seed=seed, root=root) for seed in seeds}
-    for run in (path for seed in seeds for path in _directories(RUNS / f'{name}-{seed}', recipes[seed])):
+    for run in (path for seed in seeds for path in _directories(_run(name, expected, seed), recipes[seed])):
         if (run / 'manifest.json').exists() and (code := other_code(run)):
             raise UserError(f'--write: {run} was trained by other code, of commit {code}; remove it to measure anew')
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmjax.config import config_hash, load_stages, override, override_stages
+from mmjax.config.files import parts_of
 from mmjax.experiment import Experiment
 from mmjax.train import run
 from mmjax.train.directory import MAY_CHANGE
@@ -17,7 +18,8 @@ FLAGS = ('--workdir', '--json')
 def train_command(file: str, changes: Sequence[str], *, workdir: str | None = None) -> dict[str, float]:
     """Trains what a config file returns, one experiment or its stages, with changes as on the command line.
 
-    workdir: default runs/CONFIG, with a hash of it where anything was changed.
+    file: FILE[:FUNCTION]. workdir: default runs/FILE, with -FUNCTION where one is named, and with a hash where anything
+    was changed.
     """
     written = load_stages(file, kind=Experiment)
     prog = f'mmjax train {file}'
@@ -38,4 +40,5 @@ def _directory(file: str, written: Sequence[Experiment], changed: Sequence[Exper
     if digests != [config_hash(before) for before in written]:
         joined = digests[0] if len(digests) == 1 else hashlib.sha256(''.join(digests).encode()).hexdigest()
         suffix = f'-{joined[:8]}'
-    return str(Path('runs', Path(file).stem + suffix))
+    name, function = parts_of(file)
+    return str(Path('runs', '-'.join(filter(None, (Path(name).stem, function))) + suffix))

@@ -27,7 +27,9 @@ ROOT = Path(__file__).resolve().parents[2]
 class Expected:
     """A recipe, its score over seeds, and the bounds for it. Either `threshold` or `at_most` is given.
 
-    config: file, counted from the repository. overrides: as on the command line. metric: a key of results.json.
+    config: FILE[:FUNCTION], counted from the repository. overrides: as on the command line. metric: a key of
+    results.json. over: another key, whose score is taken from that one: the score is a gain. by: FILE[:FUNCTION] whose
+    evaluations, not those of the recipe, give the metric; its run is that of the expectation of the config's name.
     command: what measures it. needs: what it takes beyond this repository and two cores; '' where that is nothing.
     seeds: what it is measured with. floor: what is reached without the skill, by name.
     threshold: lowest allowed mean over the seeds. each: lowest allowed score of any seed. at_most: highest allowed
@@ -38,6 +40,8 @@ class Expected:
     config: str
     metric: str
     command: str
+    over: str = ''
+    by: str = ''
     needs: str = ''
     overrides: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -86,6 +90,8 @@ def read(name: str, *, root: Path = ROOT) -> Expected:
     expected = Expected(**values)
     if (expected.threshold is None) == (expected.at_most is None):
         raise UserError(f'{path}: give threshold, which the mean must reach, or at_most for a control; one of the two')
+    if expected.by and expected.overrides:
+        raise UserError(f'{path}: by is of the run of a recipe as it is written; leave out overrides')
     unknown = set(expected.results or ()) - {str(seed) for seed in expected.seeds}
     if unknown:
         raise UserError(f'{path}: results has {", ".join(sorted(unknown))}, which seeds {list(expected.seeds)} has not')
@@ -97,6 +103,8 @@ TAKES = {
     'config': 'a text',
     'metric': 'a text such as "test/accuracy"',
     'command': 'a text',
+    'over': 'a text such as "test/accuracy"',
+    'by': 'a text',
     'needs': 'a text',
     'overrides': 'a list of texts',
     'seeds': 'a list of different whole numbers, from 0 on',
@@ -127,7 +135,7 @@ def _fits(field: str, value: Any) -> bool:
 
 
 def recipe_of(expected: Expected, *, seed: int, root: Path = ROOT) -> Recipe:
-    """The recipe with its overrides and a seed. Raises UserError where it has no evaluation that the metric is of."""
+    """The recipe with its overrides and a seed. Raises UserError where no evaluation gives the metric."""
     from mmjax.train.stages import by_name
 
     written = config.load_stages(str(root / expected.config), kind=Experiment)
@@ -136,21 +144,24 @@ def recipe_of(expected: Expected, *, seed: int, root: Path = ROOT) -> Recipe:
         recipe: Recipe = config.override_stages(by_name(written), arguments, prog=expected.command)
     else:
         recipe = config.override(written, arguments, prog=expected.command)
-    evaluation_of(recipe, expected)
+    for metric in filter(None, (expected.metric, expected.over)):
+        evaluation_of(recipe, expected, metric=metric, root=root)
     return recipe
 
 
-def evaluation_of(recipe: Recipe, expected: Expected) -> tuple[Evaluation, str]:
-    """The evaluation that the metric is of, and the metric's name there: what follows EVALUATION/, or STAGE/EVALUATION/
+def evaluation_of(recipe: Recipe, expected: Expected, *, metric: str, root: Path = ROOT) -> tuple[Evaluation, str]:
+    """The evaluation that a metric is of, and the metric's name there: what follows EVALUATION/, or STAGE/EVALUATION/
     of a recipe with stages.
     """
-    stages = recipe if isinstance(recipe, dict) else {'': recipe}
-    metrics = {f'{stage}/{name}'.lstrip('/'): e for stage, x in stages.items() for name, e in x.evals.items()}
-    parts, depth = expected.metric.split('/'), 2 if isinstance(recipe, dict) else 1
-    evaluation, metric = '/'.join(parts[:depth]), '/'.join(parts[depth:])
-    if evaluation not in metrics:
-        raise UserError(f'{expected.config}: has no evaluation for {expected.metric}{nearest(evaluation, metrics)}')
-    return metrics[evaluation], metric
+    scored = config.load_file(str(root / expected.by), kind=Experiment) if expected.by else recipe
+    stages = scored if isinstance(scored, dict) else {'': scored}
+    known = {f'{stage}/{name}'.lstrip('/'): e for stage, x in stages.items() for name, e in x.evals.items()}
+    parts, depth = metric.split('/'), 2 if isinstance(scored, dict) else 1
+    evaluation, rest = '/'.join(parts[:depth]), '/'.join(parts[depth:])
+    if evaluation not in known:
+        where = expected.by or expected.config
+        raise UserError(f'{where}: has no evaluation for {metric}{nearest(evaluation, known)}')
+    return known[evaluation], rest
 
 
 def check_seeds(name: str, expected: Expected, seeds: Sequence[int]) -> None:

@@ -156,9 +156,7 @@ def evaluate(run: str, *, by: str = '', overrides: Sequence[str] = (), trust: Se
     """
     experiment = load_experiment(run, trust=trust)
     if by:
-        path, _, function = by.partition(':')
-        other = config.load_file(path, kind=Experiment, function=function or 'experiment')
-        experiment = dataclasses.replace(experiment, evals=other.evals)
+        experiment = dataclasses.replace(experiment, evals=config.load_file(by, kind=Experiment).evals)
     trained = transforms_of(experiment.data)
     experiment = config.override(experiment, list(overrides), prog=f'mmjax eval {run}')
     check_vocabularies({run: trained, 'data': transforms_of(experiment.data)})

@@ -40,6 +40,17 @@ def test_a_config_file_can_define_classes_that_its_dump_can_name(tmp_path, monke
     assert type(config.load_file(path, kind=object)) is type(made)  # imported once
 
 
+def test_a_path_may_name_another_function(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, 'path', list(sys.path))
+    path = write(tmp_path, MINE + '\n\ndef large():\n    return Mine(5), Mine(6)\n', name='sizes.py')
+    assert config.load_file(f'{path}:experiment', kind=object).size == config.load_stages(path, kind=object).size == 4
+    assert [stage.size for stage in config.load_stages(f'{path}:large', kind=object)] == [5, 6]
+    with pytest.raises(UserError, match=r'sizes\.py: defines no function `larger`'):
+        config.load_stages(f'{path}:larger', kind=object)
+    with pytest.raises(UserError, match=r'sizes\.py: large\(\) returns a tuple'):
+        config.load_file(f'{path}:large', kind=Settings)
+
+
 @pytest.mark.parametrize(
     ('name', 'text', 'told'),
     [

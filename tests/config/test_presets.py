@@ -5,6 +5,7 @@ import importlib
 import json
 import math
 import pkgutil
+import sys
 from pathlib import Path
 
 import flax.linen as nn
@@ -20,6 +21,7 @@ from mmjax.decoders.tokens import PatchPixels
 from mmjax.experiment import Experiment
 from mmjax.sharding import MeshShape
 from mmjax.train.expected import names, read
+from mmjax.train.stages import by_name
 from mmjax.train.state import abstract_state
 from mmjax.train.step import predict_step
 from tests.fusion.designs import designs
@@ -66,10 +68,13 @@ def test_every_preset_has_shapes_with_every_design(name, design):
     'name', [path.name for path in sorted((ROOT / 'configs').glob('*.py')) if 'def large()' in path.read_text()]
 )
 def test_the_size_for_a_cluster_has_shapes(name):
-    large = config.load_file(str(ROOT / 'configs' / name), kind=Experiment, function='large')
-    large.check()
-    parameters = assert_shapes(large)
-    assert parameters > 2e9 and large.precision == 'bfloat16'
+    """Of a file with stages each, which can train one after the other; its docstring says how it is trained."""
+    made = config.load_stages(f'{ROOT}/configs/{name}:large', kind=Experiment)
+    assert f'scripts/mmjax train configs/{name}:large' in (sys.modules[f'configs.{name[:-3]}'].__doc__ or '')
+    stages = by_name(made) if isinstance(made, tuple) else {'': made}
+    for large in stages.values():
+        large.check()
+        assert assert_shapes(large) > 2e9 and large.precision == 'bfloat16'
 
 
 def assert_shapes(experiment: Experiment) -> int:

@@ -65,7 +65,7 @@ def state_and_batch():
     batches = train_batches(experiment.data, batch_size=experiment.batch_size, seed=0)
     batch = next(batches)
     batches.close()
-    return jax.jit(lambda: create_state(experiment, shapes_of_batch(experiment)))(), batch
+    return toy.drawn(experiment, shapes_of_batch(experiment)), batch
 
 
 def test_the_models_of_an_ensemble_know_nothing_of_each_other(state_and_batch):

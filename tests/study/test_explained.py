@@ -2,7 +2,6 @@
 
 import json
 
-import jax
 import numpy as np
 import pytest
 
@@ -12,7 +11,6 @@ from mmjax.study.explained import Explanation, explained
 from mmjax.study.pictures import picture
 from mmjax.study.study import Arm, Study
 from mmjax.train.run import shapes_of_batch
-from mmjax.train.state import create_state
 from tests.train import toy
 from tests.train.test_lanes import small
 
@@ -20,7 +18,7 @@ from tests.train.test_lanes import small
 def test_explained(monkeypatch):
     monkeypatch.setattr('mmjax.study.explained.STEPS', 16)
     experiment = toy.experiment(model=small())
-    params = jax.jit(lambda: create_state(experiment, shapes_of_batch(experiment)))().params
+    params = toy.drawn(experiment, shapes_of_batch(experiment)).params
     how = Explanation(
         toy.data(rows=20),
         examples=10,

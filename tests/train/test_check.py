@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mmjax.train import check
+from mmjax.train.expected import ROOT
 from mmjax.train.files import write_json
 from tests.train.test_expected import put
 
@@ -100,6 +101,28 @@ def test_scores_that_fail_are_written_too(tmp_path, trained, capsys):
     path = put(tmp_path, seeds=[5])
     assert answer(tmp_path, 'good', '--write', capsys=capsys)[0] == 1
     assert json.loads(path.read_text())['results'] == {'5': 0.2}
+
+
+def test_a_gain_is_a_difference_of_two_scores_of_a_run(tmp_path, trained, capsys):
+    put(tmp_path, over='test/loss', threshold=0.83)
+    code, said = answer(tmp_path, 'good', capsys=capsys)
+    assert code == 0 and 'test/accuracy over test/loss' in said and '0.8300' in said and '0.8500' in said
+    put(tmp_path, over='test/losses')
+    assert answer(tmp_path, 'good', capsys=capsys)[0] == 2
+    put(tmp_path, over='text/loss')
+    assert 'has no evaluation for text/loss' in answer(tmp_path, 'good', capsys=capsys)[1]
+
+
+def test_the_run_of_a_recipe_may_be_scored_by_other_evaluations(tmp_path, trained, capsys, monkeypatch):
+    path = put(tmp_path, config='recipe.py')
+    others = 'configs/easy_vqa.py:experiment'
+    (tmp_path / 'configs/easy_vqa.py').write_bytes((ROOT / 'configs/easy_vqa.py').read_bytes())
+    path.with_name('again.json').write_text(json.dumps(json.loads(path.read_text()) | {'by': others, 'seeds': [0]}))
+    asked = []
+    monkeypatch.setattr('mmjax.train.run.evaluate', lambda run, by: asked.append((run, by)) or {'test/accuracy': 0.97})
+    code, said = answer(tmp_path, 'again', capsys=capsys)
+    assert code == 0 and '0.9700' in said and asked == [('runs/check/recipe-0', f'{tmp_path}/{others}')]
+    assert trained == [('runs/check/recipe-0', 0, 9000)]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ from mmjax.evals.accuracy import Accuracy
 from mmjax.evals.base import Columns
 from mmjax.sharding import MeshShape
 from mmjax.train import evaluate
-from mmjax.train.state import create_state
 from tests.train import toy
 
 
@@ -43,7 +42,7 @@ WORDS = {'words': TokenLogits(vocabulary=512)}
 
 def scorer_and_params(made):
     batch = next(iter(eval_batches(toy.data(rows=21), batch_size=16)))
-    return evaluate.Scorer(made, MeshShape(data=1).build(jax.devices()[:1])), create_state(made, batch).params, batch
+    return evaluate.Scorer(made, MeshShape(data=1).build(jax.devices()[:1])), toy.drawn(made, batch).params, batch
 
 
 def test_an_evaluator_is_given_what_it_asks_for():

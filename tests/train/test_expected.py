@@ -42,12 +42,14 @@ def test_every_file_fits_its_recipe(name):
     recipe = recipe_called(name)
     stages = recipe.values() if isinstance(recipe, dict) else [recipe]
     assert {stage.seed for stage in stages} == {expected.seeds[-1]}
-    evaluation, metric = evaluation_of(recipe, expected)
+    found = [evaluation_of(recipe, expected, metric=name) for name in (expected.metric, expected.over) if name]
     whole = dict.fromkeys(('predicted', 'target', 'by', 'group'), np.arange(2)) | {'present': np.ones(2, bool)}
     numbers = ('probability', 'loss', 'score', 'accuracy', 'best')
-    parts = dict.fromkeys(numbers, np.ones(2)) | dict.fromkeys(('a', 'b'), np.eye(2))
+    parts = dict.fromkeys(numbers, np.ones(2)) | dict.fromkeys(('a', 'b', 'x'), np.eye(2))
     parts |= {'written': np.array(['a', 'b']), 'references': np.array([['a'], ['b']])}
-    assert metric in evaluation.evaluator.metrics(whole | parts, {})
+    labels = {'style': ('noto', 'openmoji')}
+    for evaluation, metric in found:
+        assert metric in evaluation.evaluator.metrics(whole | parts, labels)
 
 
 @pytest.mark.parametrize('name', names())
@@ -66,7 +68,7 @@ def test_every_recipe_is_expected_to_reach_something():
 @pytest.mark.parametrize('name', names())
 def test_the_floor_is_among_the_references_of_the_evaluation(name):
     expected = read(name)
-    evaluation, _ = evaluation_of(recipe_called(name), expected)
+    evaluation, _ = evaluation_of(recipe_called(name), expected, metric=expected.metric)
     assert dict(expected.floor).items() <= evaluation.references.items()
 
 
@@ -83,6 +85,7 @@ def test_the_floor_is_among_the_references_of_the_evaluation(name):
         ({'floor': {'chance': None}}, 'floor is'),
         ({'floor': None}, 'floor is None'),
         ({'overrides': 'steps=3'}, 'it takes a list of texts'),
+        ({'by': 'recipe.py:others', 'overrides': ['steps=3']}, 'by is of the run of a recipe as it is written'),
         ({'seeds': []}, 'seeds is'),
         ({'seeds': [1, 1]}, 'seeds is'),
         ({'seeds': [True]}, 'seeds is'),

@@ -45,7 +45,7 @@ def first(data):
 
 def step(experiment, batch):
     """The metrics of the first step, and the parameters before it."""
-    state = jax.jit(functools.partial(create_state, experiment, batch))()
+    state = toy.drawn(experiment, batch)
     _, metrics = jax.jit(functools.partial(train_step, experiment=experiment))(state, batch)
     return {name: float(value) for name, value in metrics.items()}, state.params
 
@@ -110,7 +110,7 @@ HARD = CrossEntropy(output='match', target='match', view=HardNegatives())
 def test_gradients_of_sources_sum_to_that_of_the_batch(made, parts):
     made = dataclasses.replace(made, optim=dataclasses.replace(made.optim, accumulate=parts))
     batch = jax.tree.map(jnp.asarray, first(made.data))
-    state = create_state(made, batch)
+    state = toy.drawn(made, batch)
     compute = jax.jit(lambda source: gradients(state, batch, experiment=made, source=source)[0])
     of_each = [compute(jnp.asarray(number)) for number in range(2)]
     whole, metrics, _ = jax.jit(lambda: gradients(state, batch, experiment=made))()
@@ -125,7 +125,7 @@ def test_gradients_of_sources_sum_to_that_of_the_batch(made, parts):
 def test_the_gradient_of_a_source_against_that_of_its_own_losses():
     experiment = toy.experiment(model=toy.model(dropout=0.0).clone(fusion=Late(depth=0)), data=MIXED)
     batch = jax.tree.map(jnp.asarray, first(MIXED))
-    state = create_state(experiment, batch)
+    state = toy.drawn(experiment, batch)
 
     def loss(params, chosen):
         losses = CrossEntropy()(experiment.model.apply({'params': params}, batch), batch)

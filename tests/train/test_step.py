@@ -34,14 +34,15 @@ def batches():
     return [next(stream) for _ in range(STEPS)]
 
 
-def run(experiment, *, mesh_shape=None, devices=1):
-    """Losses and last state of STEPS steps."""
+def run(experiment, *, mesh_shape=None, devices=1, start=None):
+    """Losses and last state of STEPS steps, from `start`, else a fresh state."""
     mesh = (mesh_shape or MeshShape(data=1)).build(jax.devices()[:devices])
     shardings = jax.tree.map(lambda x: x.sharding, abstract_state(experiment, batches()[0], mesh))
     step = jax.jit(functools.partial(train_step, experiment=experiment))
     rows = []
     with jax.set_mesh(mesh):
-        state = jax.jit(functools.partial(create_state, experiment, batches()[0]), out_shardings=shardings)()
+        create = jax.jit(functools.partial(create_state, experiment, batches()[0]), out_shardings=shardings)
+        state = create() if start is None else jax.device_put(start, shardings)
         for batch in batches():
             state, metrics = step(state, place_batch(batch, mesh))
             rows.append({name: float(value) for name, value in metrics.items()})
@@ -76,9 +77,10 @@ def without_dropout(**changes):
 
 def rows_whole_and_in_parts(make, devices):
     """Metrics of `make()` in one pass on one device, after a check that four parts of each batch give the same."""
-    whole, _ = run(make())
+    start = toy.drawn(make(), batches()[0])
+    whole, _ = run(make(), start=start)
     optim = dataclasses.replace(toy.experiment().optim, accumulate=4)
-    parts, _ = run(make(optim=optim), mesh_shape=MeshShape(), devices=devices)
+    parts, _ = run(make(optim=optim), mesh_shape=MeshShape(), devices=devices, start=start)
     for row, expected in zip(parts, whole, strict=True):
         for name in expected:
             np.testing.assert_allclose(row[name], expected[name], rtol=2e-5, atol=1e-6, err_msg=name)
@@ -120,7 +122,7 @@ def test_accumulation_is_exact_where_examples_meet(devices):
 
 def test_a_row_of_weight_zero_changes_nothing():
     experiment = without_dropout()
-    state = jax.jit(functools.partial(create_state, experiment, batches()[0]))()
+    state = toy.drawn(experiment, batches()[0])
     step = jax.jit(functools.partial(train_step, experiment=experiment))
     weight = np.ones(16, np.float32)
     weight[10:] = 0
@@ -144,7 +146,7 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32_masters():
 
 def test_moving_average_follows_its_recursion():
     experiment = toy.experiment()
-    state = create_state(experiment, batches()[0])
+    state = toy.drawn(experiment, batches()[0])
     expected = state.ema['fusion']['type_image']
     step = jax.jit(functools.partial(train_step, experiment=experiment))
     for batch in batches()[:2]:
@@ -168,12 +170,6 @@ def test_metrics_name_every_objective_and_modality():
     np.testing.assert_allclose(np.linalg.norm(parts), rows[0]['grad_norm'], rtol=1e-5)
 
 
-def drawn(experiment):
-    """A state of random numbers, for which nothing is compiled."""
-    shapes, rng = jax.eval_shape(functools.partial(create_state, experiment, batches()[0])), np.random.default_rng(0)
-    return jax.tree.map(lambda x: jnp.asarray(0.1 * abs(rng.standard_normal(x.shape)), x.dtype), shapes)
-
-
 def partly(*, image=0.0, depth=0, **changes):
     """A rate of the image encoder, 0 to freeze it, and half of it for the fusion."""
     model = without_dropout().model
@@ -187,7 +183,7 @@ def partly(*, image=0.0, depth=0, **changes):
 def compiled(image):
     """A state, what one step makes of it, its metrics, and the floating-point operations that the compiler counts."""
     experiment = partly(image=image, depth=1)
-    state = drawn(experiment)
+    state = toy.drawn(experiment, batches()[0])
     step = jax.jit(functools.partial(train_step, experiment=experiment)).lower(state, batches()[0]).compile()
     new, metrics = step(state, batches()[0])
     return state, new, metrics, step.cost_analysis()['flops']

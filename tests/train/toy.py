@@ -1,8 +1,12 @@
 """A run that takes seconds: a bright or dark image and a word; the answer is their exclusive or."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from mmjax.data import Data, DropModality, Example, Image, Reader, Source, Words
@@ -17,6 +21,7 @@ from mmjax.nn.attention import Attention
 from mmjax.nn.block import Block
 from mmjax.objectives.cross_entropy import CrossEntropy
 from mmjax.optim import AdamW, WarmupConstant
+from mmjax.train.state import TrainState, create_state
 
 WORDS = Words(key='text', vocabulary=('same', 'other'), length=3)
 
@@ -78,3 +83,9 @@ def experiment(**changes) -> Experiment:
 def data(*, rows: int = 100, random: bool = False) -> Data:
     drop = (DropModality({'image': 0.1, 'text': 0.1}),) if random else ()
     return Data(Toy(rows), (Image('image', size=8), WORDS, *drop))
+
+
+def drawn(experiment: Experiment, batch: Mapping[str, Any]) -> TrainState:
+    """A state of random numbers, for which nothing is compiled."""
+    shapes, rng = jax.eval_shape(functools.partial(create_state, experiment, batch)), np.random.default_rng(0)
+    return jax.tree.map(lambda x: jnp.asarray(0.1 * abs(rng.standard_normal(x.shape)), x.dtype), shapes)

@@ -101,7 +101,7 @@ def objectives(*views):
 
 def gradients(experiment):
     shapes = shapes_of_batch(experiment)
-    state = create_state(experiment, shapes)
+    state = toy.drawn(experiment, shapes)
     rows = batch()
     rows = {name: rows.get(name, jnp.ones(x.shape, x.dtype)).astype(x.dtype) for name, x in shapes.items()}
     rows |= {'text': jnp.ones_like(rows['text']), 'answer': rows['answer'] % 2}
