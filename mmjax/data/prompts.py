@@ -15,7 +15,8 @@ from mmjax.errors import UserError, nearest
 @dataclass(frozen=True)
 class InLanguage(Transform):
     """Of the list `key`, which has a text for each of `languages` in their order, the one in `language`, as a pair for
-    `PromptAnswer`: the prompt is the language's code and a colon. A list that is absent (None) stays so.
+    `PromptAnswer`: the prompt is the language's code and a colon. A list that is absent (None) stays so; an empty text
+    is no answer, see `PromptAnswer`.
     """
 
     languages: tuple[str, ...]
@@ -68,7 +69,8 @@ class PromptAnswer(Transform):
     that are written one by one (`Tokens`). tokenizer: `Bytes`, `Words` or another with `key`, `length`, `size` and
     `decode`, by itself; its length is that of the row. The end token, one id beyond the tokenizer's, also begins each
     row, so that there is always something to go on from. An answer that is too long is cut before its end token, which
-    stays; the first cut warns, and `CUT` counts them. An absent answer (None) is all padding.
+    stays; the first cut warns, and `CUT` counts them. An absent answer (None) is all padding. So is a text of the data
+    that is empty, from which there is nothing to learn but silence; the first of them warns.
 
     Raises:
         UserError: where a prompt leaves no room for an answer.
@@ -105,7 +107,7 @@ class PromptAnswer(Transform):
     def __call__(self, example: Example, rng: np.random.Generator | None = None) -> Example:
         key = self.key
         given = example[key]
-        prompt, answer = ('', given) if given is None or isinstance(given, str) else self._pair(given)
+        prompt, answer = ('', _told(given, key)) if given is None or isinstance(given, str) else self._pair(given)
         prompt = self._ids(prompt)
         ids, causal = np.full((2, self.length), PAD_ID, np.int32)
         if answer is not None:
@@ -183,7 +185,15 @@ def _in(example: Example, key: str, languages: Sequence[str], language: str) -> 
     if isinstance(texts, str) or len(texts) != len(languages):
         there = 'one text' if isinstance(texts, str) else f'{len(texts)} texts'
         raise UserError(f"'{key}' holds {there}, not one for each of the {len(languages)} languages")
-    return example | {key: (f'{language}:', texts[languages.index(language)])}
+    return example | {key: (f'{language}:', _told(texts[languages.index(language)], key))}
+
+
+def _told(text: str | None, key: str) -> str | None:
+    """A text of the data; None for one that says nothing."""
+    if text is None or text.strip():
+        return text
+    warnings.warn(f"'{key}' is empty in some example: nothing is learned from it there", stacklevel=4)
+    return None
 
 
 def _check_languages(languages: Sequence[str], chosen: Sequence[str]) -> None:

@@ -43,6 +43,17 @@ def test_an_absent_answer_is_all_padding():
     assert not found['text'].any() and not found['text/causal'].any() and not found['text/present']
 
 
+def test_an_empty_text_of_the_data_is_no_answer():
+    """One that a user typed is a prompt to go on from."""
+    for chosen in ((), (InLanguage(LANGUAGES, 'fr'),)):
+        example = {'text': ['a', 'b', ' '] if chosen else ''}
+        with pytest.warns(UserWarning, match="'text' is empty in some example"):
+            for transform in (*chosen, BYTES):
+                example = apply(transform, example)
+        assert not example['text'].any() and not example['text/causal'].any() and not example['text/present']
+    assert row('de:', '')['text/present']
+
+
 def test_a_long_answer_is_cut_before_its_end_and_says_so():
     CUT.clear()
     with pytest.warns(UserWarning, match="a 'text' of 6 tokens was cut to 4"):

@@ -14,7 +14,7 @@ from mmjax.decoders.embedding import Embedded, Temperature
 from mmjax.decoders.tokens import TokenLogits
 from mmjax.encoders.image import PatchEncoder
 from mmjax.fusion.late import Late
-from mmjax.objectives.contrastive import ContrastiveSigmoid
+from mmjax.objectives.contrastive import ContrastiveSigmoid, ContrastiveSoftmax
 from mmjax.objectives.cross_entropy import CrossEntropy
 from mmjax.objectives.masked import MaskedTokens
 from mmjax.optim import AdamW, WarmupConstant
@@ -92,7 +92,12 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(devices):
     rows_whole_and_in_parts(without_dropout, devices)
 
 
-def two_towers(**changes):
+SIGMOID, SOFTMAX = (
+    loss(outputs=('image_vector', 'text_vector'), scale=0.5) for loss in (ContrastiveSigmoid, ContrastiveSoftmax)
+)
+
+
+def two_towers(pairs=SIGMOID, **changes):
     """Contrastive, beside losses that couple no rows: of examples, and of masked tokens, whose number differs."""
     model = toy.model().clone(
         fusion=Late(depth=0),
@@ -104,19 +109,18 @@ def two_towers(**changes):
             'words': TokenLogits(vocabulary=toy.WORDS.size),
         },
     )
-    vectors = ('image_vector', 'text_vector')
     objectives = {
         'answer': CrossEntropy(),
-        'pairs': ContrastiveSigmoid(outputs=vectors, scale=0.5),
+        'pairs': pairs,
         'words': MaskedTokens(output='words', view=MaskedText(toy.WORDS.size)),
     }
     return toy.experiment(model=model, objectives=objectives, **changes)
 
 
-@pytest.mark.parametrize('devices', [1, 4])
-def test_accumulation_is_exact_where_examples_meet(devices):
+@pytest.mark.parametrize(('pairs', 'devices'), [(SIGMOID, 4), (SOFTMAX, 4), (SOFTMAX, 1)])
+def test_accumulation_is_exact_where_examples_meet(pairs, devices):
     """Four parts of four rows see the pairs of all sixteen, as one pass does."""
-    for row in rows_whole_and_in_parts(two_towers, devices):
+    for row in rows_whole_and_in_parts(functools.partial(two_towers, pairs), devices):
         assert row['loss/pairs'] > 0 and row['loss/words'] > 0 and row['grad_norm/decoders_temperature'] > 0
 
 
