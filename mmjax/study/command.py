@@ -17,6 +17,7 @@ from mmjax.study.outlook import outlook
 from mmjax.study.plan import Plan, Rows
 from mmjax.study.report import write_report
 from mmjax.study.runs import matched_sizes, run_study, seconds_of_a_run
+from mmjax.study.step_costs import known_costs, measure_costs
 from mmjax.study.study import Study
 from mmjax.study.summary import summarise
 from mmjax.train.files import read_json, write_json
@@ -25,7 +26,7 @@ from mmjax.train.run import shapes_of_batch
 
 
 def study_command(study: Study, directory: Path, *, dry_run: bool = False, together: int = 1) -> dict[str, Any]:
-    """Runs a study in a directory: ledger.jsonl, sizes.json, clusters.json, results.json, report.html.
+    """Runs a study in a directory: ledger.jsonl, sizes.json, clusters.json, costs.json, results.json, report.html.
 
     together: see `run_study`. Returns, flat: with `dry_run` how much there is to do, else each arm's score by regime.
 
@@ -44,7 +45,8 @@ def study_command(study: Study, directory: Path, *, dry_run: bool = False, toget
         return _told(plan, ledger.rows())
     clusters = _clusters(study, directory)
     run_study(plan, directory, together=together)
-    summary = summarise(plan, ledger.rows(), clusters=clusters)
+    measure_costs(plan, directory, ledger)
+    summary = summarise(plan, ledger.rows(), clusters=clusters, costs=known_costs(plan, directory))
     write_json(directory / 'results.json', summary)
     write_report(summary, directory / 'report.html')
     print(f'report: {directory / "report.html"}', file=sys.stderr)

@@ -12,8 +12,8 @@ from mmjax.study.study import TOLERANCE
 from mmjax.train.report_html import Html, join, page, tag
 
 HEAD = (
-    'arm', 'parameters', 'MFLOPs', 'layers', 'MLP ratio', 'score', 'interval', 'difference', 'interval', 'p',
-    'p of seeds alone',
+    'arm', 'parameters', 'MFLOPs', 'layers', 'MLP ratio', 'step', 'MB', 'score', 'interval', 'difference', 'interval',
+    'p', 'p of seeds alone',
 )  # fmt: skip
 USES = (
     'A design is said to use all modalities where it beats the best single one, beats the same model without flow '
@@ -92,7 +92,9 @@ def _how(summary: Mapping[str, Any]) -> str:
     read_against = ', '.join(f'{what} {_percent(value)}' for what, value in summary['references'].items())
     return (
         f'{summary["primary"]}, mean over {summary["seeds"]} paired seeds of {summary["steps"]:,} steps, in percent; '
-        f'MFLOPs are of a training step on one example. Intervals: 95 %, bootstrap over seeds and images. Differences '
+        f'MFLOPs are of a training step on one example; a step takes that many times what one of the arm '
+        f'"{summary["reference"]}" takes (whose own number tells the noise), and MB as the compiler counts them, on '
+        f'the machine that measured it. Intervals: 95 %, bootstrap over seeds and images. Differences '
         f'are from the arm "{summary["reference"]}"; p is adjusted by Holm over {summary["family"]} declared '
         f'comparisons; beside it, unadjusted, that of the sign-flip test of seeds alone, which cannot go below '
         f'{summary["smallest_p_of_seeds"]:.2g}. A run that diverged counts with its last finite state.'
@@ -116,6 +118,8 @@ def _row(arm: str, entry: Mapping[str, Any]) -> list[str]:
     if abs(entry['gap']) > max(TOLERANCE.values()):
         arm += f' (not matched: {entry["gap"]:+.0%})'
     size = [f'{entry["parameters"]:,}', f'{entry["flops"] / 1e6:,.1f}', _plain(entry['depth']), _plain(entry['ratio'])]
+    step = entry.get('step')
+    size += [f'{step["time"]:.2f}', f'{step["memory"] / 1e6:,.1f}'] if step else ['', '']
     if 'score' not in entry:
         return [arm, *size, 'not done', '', '', '', '', '']
     found = [_percent(entry['score']), f'{_percent(entry["low"])} to {_percent(entry["high"])}']

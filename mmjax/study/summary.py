@@ -1,6 +1,7 @@
 """A study's numbers, from its ledger alone: scores, differences from the reference with intervals, tuning, probes."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,13 +21,15 @@ RIVALS = ('unimodal', 'no_flow')  # roles that a design must beat to be said to 
 TRIALS = 3  # of a smaller budget of tuning, for which the best is predicted
 
 
-def summarise(plan: Plan, rows: Rows, *, clusters: np.ndarray) -> dict[str, Any]:
+def summarise(
+    plan: Plan, rows: Rows, *, clusters: np.ndarray, costs: Mapping[Place, Mapping[str, float]]
+) -> dict[str, Any]:
     """Returns, as JSON: by regime and arm its size, chosen rate, score with interval and difference from the reference,
     what its probes gave, and whether it uses all modalities.
 
-    clusters: int [examples] of the split of `primary`. Only arms all of whose seeds are done have a score. p-values are
-    Holm's over all declared comparisons of all regimes; one that has no result (its arm cannot be matched, or is not
-    done) counts with p = 1. `equivalent` is TOST within ±delta.
+    clusters: int [examples] of the split of `primary`. costs: of steps, see `known_costs`. Only arms all of whose seeds
+    are done have a score. p-values are Holm's over all declared comparisons of all regimes; one that has no result (its
+    arm cannot be matched, or is not done) counts with p = 1. `equivalent` is TOST within ±delta.
     """
     study = plan.study
     regimes: dict[str, dict[str, Any]] = {regime: {} for regime in study.regimes}
@@ -42,6 +45,7 @@ def summarise(plan: Plan, rows: Rows, *, clusters: np.ndarray) -> dict[str, Any]
         }
         if not entry['matched']:
             continue
+        entry |= {'step': dict(costs[place])} if place in costs else {}
         entry |= _tuned(plan, place, rows)
         done = finals(plan, place, rows)
         entry['diverged'] = sum(row['diverged'] for row in done)

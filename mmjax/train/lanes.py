@@ -100,6 +100,26 @@ class Lanes:
             state, finite = create(*_numbers(experiments))
             return started(state, self._loaded), finite
 
+    def stepper(self, experiment: Experiment) -> tuple[Callable[[], Any], int]:
+        """A function that takes one more step of a single lane, always on the first batch, and returns what waiting for
+        waits for it; and the bytes that its program needs. For measuring.
+        """
+        stream = train_batches(experiment.data, batch_size=experiment.batch_size, seed=experiment.seed)
+        batch = place_batch(stack([next(stream)]), self._mesh, leading=1)
+        stream.close()
+        state, numbers = self.begin([experiment]), _numbers([experiment])
+        with jax.set_mesh(self._mesh):
+            compiled = self._programs(1)[1].lower(*state, batch, *numbers).compile()
+
+        def step() -> Any:
+            nonlocal state
+            *state, metrics = compiled(*state, batch, *numbers)
+            return metrics
+
+        memory = compiled.memory_analysis()
+        sizes = ('argument_size_in_bytes', 'output_size_in_bytes', 'temp_size_in_bytes')
+        return step, sum(getattr(memory, size) for size in sizes) - memory.alias_size_in_bytes
+
     def _programs(self, lanes: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
         """Creating and advancing the states of so many lanes; a single one pays for no batching."""
         if lanes not in self._compiled:

@@ -11,6 +11,7 @@ from mmjax.study.matching import Fit
 from mmjax.study.multiplicity import holm
 from mmjax.study.plan import Plan
 from mmjax.study.report import render
+from mmjax.study.step_costs import known_costs
 from mmjax.study.study import Study
 from mmjax.study.summary import finals, summarise
 
@@ -65,7 +66,9 @@ def test_the_results_come_out_of_the_ledger(directory):
     some = Plan(
         study, {place: fit for place, fit in sizes.items() if place[0] == study.regimes[0] and place[1] in SOME}
     )
-    again = json.loads(json.dumps(summarise(some, rows, clusters=clusters)))['regimes'][study.regimes[0]]
+    again = json.loads(json.dumps(summarise(some, rows, clusters=clusters, costs=known_costs(plan, directory))))[
+        'regimes'
+    ][study.regimes[0]]
     for arm, entry in again.items():
         for found in (entry, told[study.regimes[0]][arm]):
             found.get('difference', {}).pop('p_holm', None)  # of a smaller family

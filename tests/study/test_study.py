@@ -76,6 +76,7 @@ def trained(monkeypatch):
         return rows
 
     monkeypatch.setattr(Worker, 'work', work)
+    monkeypatch.setattr(command, 'measure_costs', lambda plan, directory, ledger: None)
     fit = Fit(depth=2, ratio=4.0, parameters=1000, flops=10_000, gap=0.0)
     monkeypatch.setattr(
         command,
@@ -193,7 +194,7 @@ def test_a_report_is_made_again_from_the_ledger_alone(tmp_path, trained):
         for regime, arms in json.loads((tmp_path / 'sizes.json').read_text())['fits'].items()
         for arm, fit in arms.items()
     }
-    again = summarise(Plan(study(), fits), Ledger(tmp_path, study()).rows(), clusters=np.arange(EXAMPLES))
+    again = summarise(Plan(study(), fits), Ledger(tmp_path, study()).rows(), clusters=np.arange(EXAMPLES), costs={})
     assert json.loads(json.dumps(again)) == told
     assert render(told) == (tmp_path / 'report.html').read_text()
     assert '<script' not in render(told) and 'http' not in render(told).replace('http-equiv', '')

@@ -43,6 +43,7 @@ def test_a_whole_study(tmp_path, monkeypatch):
     worth = sum(told['shapley'].values())
     assert worth == pytest.approx(probed['with:image+text'] - probed['with:'], abs=1e-5)
     assert set(told['noise']) == {'image', 'text'} and told['uses_all'] is None  # no control to hold it against
+    assert told['step']['memory'] > 4 * told['parameters'] and 0.2 < told['step']['time'] < 5  # of one like itself
     page = (tmp_path / 'report.html').read_text()
     assert page.count('data:image/svg+xml') >= 8 and 'not shown' not in page
     assert study_command(study, tmp_path) == found and len(trained) == 11
