@@ -60,9 +60,13 @@ class Mean:
 
 @dataclass(frozen=True)
 class Difference(Mean):
-    """Mean difference a - b with its interval; p_value is two-sided against no difference, at least 2 / (draws + 1)."""
+    """Mean difference a - b with its interval; p_value is two-sided against no difference, at least 2 / (draws + 1).
+
+    inner: the interval of 2 level - 1, 0.9 for 0.95, beyond each end of which lies 1 - level.
+    """
 
     p_value: float
+    inner: tuple[float, float]
 
 
 def interval(mean: Mean) -> dict[str, float]:
@@ -119,7 +123,9 @@ def arm_difference(
     values = _scores(correct_a, clusters) - _scores(correct_b, clusters)
     drawn = _draws(values, clusters, draws=draws, seed=seed)
     rarer = int(min((drawn <= 0).sum(), (drawn >= 0).sum()))
-    return Difference(**_interval(values, drawn, level), p_value=min(1.0, 2 * (1 + rarer) / (draws + 1)))
+    found = _interval(values, drawn, level)
+    low, high = np.quantile(drawn, sorted((1 - level, level)))
+    return Difference(**found, p_value=min(1.0, 2 * (1 + rarer) / (draws + 1)), inner=(float(low), float(high)))
 
 
 def half_width(by_seed: np.ndarray, *, level: float = 0.95) -> float:
@@ -136,30 +142,24 @@ def half_width(by_seed: np.ndarray, *, level: float = 0.95) -> float:
     return float(scipy.stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)))
 
 
-def equivalent(difference: Difference, *, delta: float, alpha: float = 0.05) -> bool:
-    """Whether two arms differ by less than ±delta: two one-sided tests, each at alpha, by the interval of 1 - 2 alpha.
+def equivalent(difference: Difference, *, delta: float) -> bool:
+    """Whether two arms differ by less than ±delta: two one-sided tests, each at alpha = 1 - level, which is to say by
+    the interval of 1 - 2 alpha.
 
     Schuirmann 1987, "A comparison of the two one-sided tests procedure …", Journal of Pharmacokinetics and
     Biopharmaceutics 15. False means "not shown", and a large p of `arm_difference` shows no equivalence either.
 
     Args:
-        difference: of `arm_difference(…, level=1 - 2 * alpha)`.
+        difference: of `arm_difference`; its level, 0.95 say, is that of the tests.
         delta: the largest difference that does not matter, fixed before the runs, in the units of the scores.
-        alpha: chance of a wrong "equivalent".
 
     Raises:
-        UserError: delta is not positive, alpha is not in (0, 0.5), or the interval has another level.
+        UserError: delta is not positive.
     """
     if not delta > 0:
         raise UserError(f'delta = {delta}: equivalence needs a margin above 0')
-    if not 0 < alpha < 0.5:
-        raise UserError(f'alpha = {alpha} is not between 0 and 0.5')
-    if not math.isclose(difference.level, 1 - 2 * alpha):
-        raise UserError(
-            f'equivalence at alpha = {alpha} reads the interval of level {1 - 2 * alpha:g}, this one has '
-            f'{difference.level:g}: give arm_difference level={1 - 2 * alpha:g}'
-        )
-    return -delta < difference.low and difference.high < delta
+    low, high = difference.inner
+    return -delta < low and high < delta
 
 
 def _scores(correct: np.ndarray, clusters: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from mmjax.study.examined import examined
 from mmjax.study.ledger import unpacked
 from mmjax.study.multiplicity import MOST_SEEDS, holm, seeds_needed, sign_flip_p, smallest_p
 from mmjax.study.plan import Place, Plan, Rows
-from mmjax.study.statistics import arm_difference, arm_mean, equivalent, interval
+from mmjax.study.statistics import Difference, arm_difference, arm_mean, equivalent, interval
 from mmjax.study.study import Study
 from mmjax.train.metrics import rounded
 
@@ -58,9 +58,8 @@ def summarise(
         entry |= examined(done, study, sampled_clusters, rivals=others)
         against = right.get((regime, study.reference))
         if arm != study.reference and against is not None:
-            entry['difference'] = _difference(correct, against, clusters=clusters)
-            narrow = arm_difference(correct, against, clusters=clusters, level=0.9)
-            entry['difference']['equivalent'] = equivalent(narrow, delta=study.delta)
+            found = arm_difference(correct, against, clusters=clusters)
+            entry['difference'] = _told(found, correct, against) | {'equivalent': equivalent(found, delta=study.delta)}
             if arm in study.comparisons:
                 declared.append(entry['difference'])
     for regime, arms in regimes.items():
@@ -148,6 +147,9 @@ def _right(plan: Plan, rows: Rows, examples: int) -> dict[Place, np.ndarray]:
 
 
 def _difference(a: np.ndarray, b: np.ndarray, *, clusters: np.ndarray) -> dict[str, Any]:
-    found = arm_difference(a, b, clusters=clusters)
+    return _told(arm_difference(a, b, clusters=clusters), a, b)
+
+
+def _told(found: Difference, a: np.ndarray, b: np.ndarray) -> dict[str, Any]:
     told = interval(found) | {'p': found.p_value}
     return told | {'p_of_seeds': sign_flip_p(a.mean(axis=1) - b.mean(axis=1))} if len(a) <= MOST_SEEDS else told
