@@ -22,16 +22,18 @@ from mmjax.study.study import Study
 from mmjax.study.summary import summarise
 from mmjax.train.files import read_json, write_json
 from mmjax.train.lanes import start_of_lanes
+from mmjax.train.manifest import manifest, record_manifest
 from mmjax.train.run import shapes_of_batch
 
 
 def study_command(study: Study, directory: Path, *, dry_run: bool = False, together: int = 1) -> dict[str, Any]:
-    """Runs a study in a directory: ledger.jsonl, sizes.json, clusters.json, costs.json, results.json, report.html.
+    """Runs a study in a directory: manifest.json, ledger.jsonl, sizes.json, clusters.json, costs.json, results.json,
+    report.html.
 
     together: see `run_study`. Returns, flat: with `dry_run` how much there is to do, else each arm's score by regime.
 
     Raises:
-        UserError: on a study that could not show what it declares, or a directory of another one.
+        UserError: on a study that could not show what it declares, or a directory of another one, or of other data.
     """
     study.check()
     for data in _all_data(study):
@@ -43,6 +45,7 @@ def study_command(study: Study, directory: Path, *, dry_run: bool = False, toget
     _check_starts(plan, ledger.rows())
     if dry_run:
         return _told(plan, ledger.rows())
+    _record(plan, directory)
     clusters = _clusters(study, directory)
     run_study(plan, directory, together=together)
     measure_costs(plan, directory, ledger)
@@ -56,6 +59,12 @@ def study_command(study: Study, directory: Path, *, dry_run: bool = False, toget
         for arm, entry in arms.items()
         if 'score' in entry
     }
+
+
+def _record(plan: Plan, directory: Path) -> None:
+    """Where its runs come from, in manifest.json. Raises UserError where the data have changed since the first."""
+    reference = plan.sizes[plan.study.regimes[0], plan.study.reference]
+    record_manifest(directory, manifest(plan.study.base, parameters=reference.parameters, config_file=None))
 
 
 def _all_data(study: Study) -> list[Data]:

@@ -74,6 +74,8 @@ def match(experiment: Experiment, *, target: int, quantity: str, batch: Shapes) 
         return getattr(size_of(resized(experiment, depth, ratio), batch), quantity)
 
     base, layer = value(low, ratio), value(low + 1, ratio) - value(low, ratio)
+    if ratio is not None and value(low, 2 * ratio) == base:
+        ratio = None  # of an MLP that the design does not use
     candidates: list[tuple[float, int, float | None]] = []
     if ratio is None:
         candidates = [(abs(base + (d - low) * layer - target), d, None) for d in range(low, MOST_LAYERS + 1)]

@@ -8,48 +8,10 @@ from typing import Any
 from mmjax.study.pictures import picture
 from mmjax.study.plots import Arms, across, plots
 from mmjax.study.probes import subset_name
+from mmjax.study.report_texts import BALANCE, EXPLAINED, HEAD, ROBUST, SEEDS, TUNING, USES, how
+from mmjax.study.statistics import LEAST_P
 from mmjax.study.study import TOLERANCE
 from mmjax.train.report_html import Html, join, page, tag
-
-HEAD = (
-    'arm', 'parameters', 'MFLOPs', 'layers', 'MLP ratio', 'step', 'MB', 'score', 'interval', 'difference', 'interval',
-    'p', 'p of seeds alone',
-)  # fmt: skip
-USES = (
-    'A design is said to use all modalities where it beats the best single one, beats the same model without flow '
-    'between them, and loses accuracy when its logits are replaced by their additive projection (EMAP): each by an '
-    'unadjusted 95 % interval that excludes 0 (exploratory; the projection is made on a sample of the test, and its '
-    "interval takes it as given). A shuffled modality is another example's, at test time alone."
-)
-SEEDS = (
-    "After ±: half of Student's 95 % interval over seeds, which takes the test set as given; then in brackets the "
-    'difference from "{reference}", seed by seed. Neither is adjusted for how many there are (exploratory).'
-)
-ROBUST = (
-    'Accuracy without a modality, and area under the accuracy over levels of noise (and as a share of the clean '
-    'score). Where a share r of the examples lack a modality at random, the score is (1 - r) clean + r without, '
-    'and its area over all r the mean of both.'
-)
-BALANCE = (
-    'Which modality a trained model leans on. Worth: its Shapley value, in points of accuracy over no input. '
-    'Utilisation: the share of the accuracy that is lost without it. Together: what two modalities tell beyond what '
-    'each tells alone (with both, less with either alone, plus with none). What is left out is absent, and a model '
-    "that was never trained so may do worse than it need. Gradients: the share of the norms of the encoders' "
-    'gradients in training; a larger encoder has a larger one.'
-)
-EXPLAINED = (
-    'Of the first seed. Perturbation: area under the share of unchanged answers while tokens are masked, the most or '
-    'the least relevant first; a method that found what the model needs has a large difference, and chance gives 0. '
-    'Pointing game: the most relevant cell of the image holds a part of the object. Rules that do not know a design '
-    'are left out. Randomised: the rank correlation with what the method tells of a model that was not trained; near 1 '
-    'it does not show the model (0 also where it tells the same of all tokens). Incomplete: of how many examples the '
-    'integrated gradients miss more than 1 % of the change of the logit that they explain.'
-)
-TUNING = (
-    'Validation score of each learning rate, mean over {seeds} seed(s), and the one that was chosen. "Edge": nothing '
-    'beyond it was tried, so the arm may be worth more than it shows. "Best of 3": the score expected of tuning with '
-    'three of the rates that were tried, drawn at random with replacement; arms whose grid was extended have more.'
-)
 
 
 def write_report(summary: Mapping[str, Any], path: Path) -> None:
@@ -63,7 +25,7 @@ def render(summary: Mapping[str, Any]) -> str:
     return page(
         f'Study {summary["study"]}',
         tag('h1', f'Study {summary["study"]}'),
-        tag('p', _how(summary), class_='soft'),
+        tag('p', how(summary), class_='soft'),
         *(_regime(name, arms) for name, arms in regimes.items()),
         *_beside(regimes, summary['reference']),
         tag('h2', 'Do they use all modalities?'),
@@ -78,7 +40,7 @@ def render(summary: Mapping[str, Any]) -> str:
         *_attribution(regimes),
         tag('h2', 'Tuning'),
         tag('p', TUNING.format(seeds=summary['tuning_seeds'])),
-        *_each(regimes, _tuning),
+        *_each(regimes, functools.partial(_tuning, selection=summary['selection'])),
         *_figures('Plots, across regimes', across(regimes)),
         *(
             html
@@ -86,19 +48,6 @@ def render(summary: Mapping[str, Any]) -> str:
             for html in _figures(f'Plots, at equal {name}', plots(arms, reference=summary['reference']))
         ),
     )
-
-
-def _how(summary: Mapping[str, Any]) -> str:
-    read_against = ', '.join(f'{what} {_percent(value)}' for what, value in summary['references'].items())
-    return (
-        f'{summary["primary"]}, mean over {summary["seeds"]} paired seeds of {summary["steps"]:,} steps, in percent; '
-        f'MFLOPs are of a training step on one example; a step takes that many times what one of the arm '
-        f'"{summary["reference"]}" takes (whose own number tells the noise), and MB as the compiler counts them, on '
-        f'the machine that measured it. Intervals: 95 %, bootstrap over seeds and images. Differences '
-        f'are from the arm "{summary["reference"]}"; p is adjusted by Holm over {summary["family"]} declared '
-        f'comparisons; beside it, unadjusted, that of the sign-flip test of seeds alone, which cannot go below '
-        f'{summary["smallest_p_of_seeds"]:.2g}. A run that diverged counts with its last finite state.'
-    ) + (f' To read it against: {read_against}.' if read_against else '')
 
 
 def _each(regimes: Mapping[str, Arms], table: Any) -> Iterable[Html]:
@@ -122,13 +71,15 @@ def _row(arm: str, entry: Mapping[str, Any]) -> list[str]:
     size += [f'{step["time"]:.2f}', f'{step["memory"] / 1e6:,.1f}'] if step else ['', '']
     if 'score' not in entry:
         return [arm, *size, 'not done', '', '', '', '', '']
-    found = [_percent(entry['score']), f'{_percent(entry["low"])} to {_percent(entry["high"])}']
+    found = [_percent(entry['score']), f'{_percent(max(0, entry["low"]))} to {_percent(min(1, entry["high"]))}']
     if entry['diverged']:
         found[0] += f' ({entry["diverged"]} diverged)'
     difference = entry.get('difference')
     if difference is None:
         return [arm, *size, *found, '', '', '', '']
-    p = f'{difference["p_holm"]:.3g}' if 'p_holm' in difference else entry['role'].replace('design', 'not declared')
+    p = entry['role'].replace('design', 'not declared')
+    if 'p_holm' in difference:
+        p = f'{"≤ " if difference["p"] <= LEAST_P else ""}{difference["p_holm"]:.3g}'
     if difference['equivalent']:
         p += ', equivalent (unadjusted)'
     of_seeds = f'{difference["p_of_seeds"]:.3g}' if 'p_of_seeds' in difference else ''
@@ -230,15 +181,17 @@ def _explained(arms: Arms) -> Html:
     return join(_table(head, rows), *shown)
 
 
-def _tuning(arms: Arms) -> Html:
+def _tuning(arms: Arms, *, selection: str) -> Html:
     rates = sorted({rate for entry in arms.values() for rate in entry.get('tuning', {})}, key=float)
     rows = []
     for arm, entry in arms.items():
         if 'rate' in entry:
             scores = [_percent(entry['tuning'].get(rate)) for rate in rates]
-            best = _percent(entry.get('expected_best'))
-            rows.append([arm, *scores, f'{entry["rate"]:g}', 'edge' if entry['rate_on_edge'] else '', best])
-    return _table(['arm', *rates, 'chosen', '', 'best of 3'], rows)
+            marks = ['edge'] if entry['rate_on_edge'] else []
+            marks += [f'{entry["diverged_in_tuning"]} diverged'] if entry['diverged_in_tuning'] else []
+            best, fresh = _percent(entry.get('expected_best')), _percent(entry.get('other', {}).get(selection))
+            rows.append([arm, *scores, f'{entry["rate"]:g}', ', '.join(marks), fresh, best])
+    return _table(['arm', *rates, 'chosen', '', 'fresh seeds', 'best of 3'], rows)
 
 
 def _figures(title: str, pictures: Iterable[tuple[str, str]]) -> Iterable[Html]:

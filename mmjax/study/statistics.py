@@ -42,6 +42,8 @@ from einops import rearrange
 
 from mmjax.errors import UserError
 
+DRAWS = 10_000  # resamples, unless told otherwise
+LEAST_P = 2 / (DRAWS + 1)  # that so many can tell
 CELLS = 4_000_000  # draws x clusters that are counted at a time; 24 bytes each
 
 
@@ -75,7 +77,7 @@ def interval(mean: Mean) -> dict[str, float]:
 
 
 def arm_mean(
-    correct: np.ndarray, *, clusters: np.ndarray, level: float = 0.95, draws: int = 10_000, seed: int = 0
+    correct: np.ndarray, *, clusters: np.ndarray, level: float = 0.95, draws: int = DRAWS, seed: int = 0
 ) -> Mean:
     """The mean score of one arm, with the bootstrap interval that the head of this file describes.
 
@@ -100,7 +102,7 @@ def arm_difference(
     *,
     clusters: np.ndarray,
     level: float = 0.95,
-    draws: int = 10_000,
+    draws: int = DRAWS,
     seed: int = 0,
 ) -> Difference:
     """The mean score of arm a less that of arm b: hierarchical paired bootstrap, one draw for both arms.

@@ -1,6 +1,7 @@
 """A study's numbers, from its ledger alone: scores, differences from the reference with intervals, tuning, probes."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -79,13 +80,22 @@ def summarise(
         'primary': study.primary,
         'references': dict(study.base.evals[study.primary_split].references) | study.references,
         'seeds': len(study.seeds),
+        'selection': study.selection,
         'tuning_seeds': len(study.tuning_seeds),
         'steps': study.base.steps,
         'family': study.family,
         'smallest_p_of_seeds': smallest_p(len(study.seeds)),
         'seeds_needed': seeds_needed(max(1, study.family)),
+        'code': _code(plan, rows),
         'regimes': regimes,
     }
+
+
+def _code(plan: Plan, rows: Rows) -> dict[str, int]:
+    """How many of the runs that count are of which commit of the code, the commonest first."""
+    used = [rows[run.key] for runs in plan.wanted(rows) for run in runs if run.key in rows]
+    names = [(row.get('commit') or 'not recorded')[:12] + (', changed' if row.get('dirty') else '') for row in used]
+    return dict(Counter(names).most_common())
 
 
 def _is_rival(study: Study, arm: str) -> bool:
@@ -104,7 +114,9 @@ def finals(plan: Plan, place: Place, rows: Rows) -> list[Any]:
 
 def _tuned(plan: Plan, place: Place, rows: Rows) -> dict[str, Any]:
     scores = {rate: score for rate, score in plan.tuning(place, rows).items() if score is not None}
+    keys = [plan.run(place, 'tune', rate, seed).key for rate in scores for seed in plan.study.tuning_seeds]
     told: dict[str, Any] = {'tuning': {f'{rate:.3g}': score for rate, score in scores.items()}}
+    told['diverged_in_tuning'] = sum(rows[key]['diverged'] for key in keys)
     if len(scores) >= TRIALS:
         told['expected_best'] = expected_best(np.array(list(scores.values())), trials=TRIALS)
     rate = plan.chosen(place, rows)

@@ -18,11 +18,12 @@ from mmjax.fusion.mid import Mid
 from mmjax.study import command
 from mmjax.study.command import study_command
 from mmjax.study.ledger import Ledger, packed, unpacked
-from mmjax.study.matching import Fit, smallest_depth
+from mmjax.study.matching import Fit, resized, smallest_depth
 from mmjax.study.outlook import Outlook, outlook
 from mmjax.study.plan import Plan, best_rate
 from mmjax.study.report import render
 from mmjax.study.runs import matched_sizes
+from mmjax.study.statistics import LEAST_P
 from mmjax.study.study import TOLERANCE, Arm, Study, quick
 from mmjax.study.summary import summarise
 from mmjax.study.worker import Worker
@@ -119,7 +120,9 @@ def test_tunes_on_validation_then_runs_fresh_seeds(tmp_path, trained):
     assert told['early']['expected_best'] < max(told['early']['tuning'].values())
     spread = told['late']['over_seeds']['validation/accuracy']['over']['early']
     assert spread == {'estimate': pytest.approx(constant, abs=1e-3), 'half_width': pytest.approx(0, abs=1e-9)}
+    assert told['early']['diverged_in_tuning'] == 2 and told['late']['diverged_in_tuning'] == 2  # the largest rate's
     page = (tmp_path / 'report.html').read_text()
+    assert '2 diverged' in page and 'fresh seeds' in page and '≤ ' not in page
     assert 'edge' in page and f'{100 * np.mean(right["early"]):.2f}' in page
     assert study_command(study(), tmp_path) == found and len(trained) == 10 + 14 + 12  # nothing is done twice
 
@@ -197,6 +200,8 @@ def test_a_report_is_made_again_from_the_ledger_alone(tmp_path, trained):
     again = summarise(Plan(study(), fits), Ledger(tmp_path, study()).rows(), clusters=np.arange(EXAMPLES), costs={})
     assert json.loads(json.dumps(again)) == told
     assert render(told) == (tmp_path / 'report.html').read_text()
+    told['regimes']['parameters']['late']['difference'] |= {'p': LEAST_P, 'p_holm': 2 * LEAST_P}
+    assert '≤ 0.0004' in render(told)  # so many draws cannot tell less
     assert '<script' not in render(told) and 'http' not in render(told).replace('http-equiv', '')
 
 
@@ -272,6 +277,16 @@ def test_a_ledger_of_another_study_is_refused(tmp_path, trained):
         study_command(study(name='other'), tmp_path)
 
 
+def test_data_that_have_changed_are_refused(tmp_path, trained, monkeypatch):
+    study_command(study(), tmp_path)
+    path = tmp_path / 'manifest.json'
+    before = json.loads(path.read_text())
+    assert before['data'] == {'train': 'toy', 'validation': 'toy', 'test': 'toy'} and before['parameters'] == 1000
+    path.write_text(json.dumps(before | {'data': before['data'] | {'test': 'another'}}))
+    with pytest.raises(UserError, match='the data of test have changed since it began'):
+        study_command(study(), tmp_path)
+
+
 def test_quick_is_small_and_declares_nothing():
     small = quick(study())
     assert small.base.steps == 2 and not small.comparisons and len(small.tuning_seeds) == 1
@@ -279,13 +294,18 @@ def test_quick_is_small_and_declares_nothing():
 
 
 def test_sizes_match_and_only_the_trunk_changes():
-    arms = (Arm('early'), *(Arm(n, (f'model.fusion={n}',)) for n in ('late', 'film')))
+    arms = (Arm('early'), *(Arm(n, (f'model.fusion={n}',)) for n in ('late', 'film', 'graph')))
     wide = dataclasses.replace(study().base, model=toy.model().clone(fusion=toy.model().fusion.clone(depth=6)))
     given = study(base=wide, arms=arms, regimes=('parameters', 'flops'))
     for (regime, arm), fit in matched_sizes(given).items():
-        assert abs(fit.gap) <= TOLERANCE[regime], (regime, arm, fit)
+        assert arm == 'graph' or abs(fit.gap) <= TOLERANCE[regime], (regime, arm, fit)
         if arm == 'early':
             assert (fit.depth, fit.ratio, fit.gap) == (6, 4.0, 0.0)
+        assert (fit.ratio is None) == (arm == 'graph')  # which has blocks to take their attention from, not their MLP
+        plain = given.experiment(arm)
+        model = resized(plain, fit.depth, fit.ratio).model
+        assert model.encoders == plain.model.encoders and model.decoders == plain.model.decoders
+        assert type(model.fusion) is type(plain.model.fusion)
 
 
 def test_rows_of_the_study_as_it_was_do_not_count(tmp_path, trained):
