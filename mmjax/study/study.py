@@ -17,6 +17,7 @@ TOLERANCE = {'parameters': 0.02, 'flops': 0.05}
 """Regimes, and how far an arm may be from the reference in the quantity that the regime holds equal."""
 
 FEWEST_RATES, FEWEST_SEEDS = 5, 2
+QUICK_EXAMPLES = 16
 ROLES = ('design', 'unimodal', 'no_flow', 'control')
 
 
@@ -168,7 +169,10 @@ class Study:
 
 
 def quick(study: Study) -> Study:
-    """The same machinery in minutes: the reference and two more arms, the fewest rates and seeds, one regime."""
+    """The same machinery in minutes: the reference and two more arms, the fewest rates and seeds, one regime; a few
+    examples are projected and explained.
+    """
+    probes, explanation = study.probes, study.explanation
 
     def shorter(base: Experiment) -> Experiment:
         return config.override(base, list(study.quick), prog=f'study {study.name}, quick')
@@ -187,4 +191,7 @@ def quick(study: Study) -> Study:
         extensions=0,
         tuning_seeds=study.tuning_seeds[:1],
         seeds=study.seeds[:6],
+        probes=probes and dataclasses.replace(probes, additive=min(probes.additive, QUICK_EXAMPLES)),
+        explanation=explanation
+        and dataclasses.replace(explanation, examples=min(explanation.examples, QUICK_EXAMPLES)),
     )

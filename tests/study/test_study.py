@@ -21,6 +21,7 @@ from mmjax.study.ledger import Ledger, packed, unpacked
 from mmjax.study.matching import Fit, resized, smallest_depth
 from mmjax.study.outlook import Outlook, outlook
 from mmjax.study.plan import Plan, best_rate
+from mmjax.study.probes import probes
 from mmjax.study.report import render
 from mmjax.study.runs import matched_sizes
 from mmjax.study.statistics import LEAST_P
@@ -288,7 +289,8 @@ def test_data_that_have_changed_are_refused(tmp_path, trained, monkeypatch):
 
 
 def test_quick_is_small_and_declares_nothing():
-    small = quick(study())
+    small = quick(study(probes=probes(('image', 'text'), toy.data(rows=16), additive=100)))
+    assert small.probes is not None and small.probes.additive == 16 and small.explanation is None
     assert small.base.steps == 2 and not small.comparisons and len(small.tuning_seeds) == 1
     small.check()
 
