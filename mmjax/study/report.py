@@ -71,7 +71,7 @@ def _row(arm: str, entry: Mapping[str, Any]) -> list[str]:
     size += [f'{step["time"]:.2f}', f'{step["memory"] / 1e6:,.1f}'] if step else ['', '']
     if 'score' not in entry:
         return [arm, *size, 'not done', '', '', '', '', '']
-    found = [_percent(entry['score']), f'{_percent(max(0, entry["low"]))} to {_percent(min(1, entry["high"]))}']
+    found = [_percent(entry['score']), f'{_percent(max(0.0, entry["low"]))} to {_percent(min(1.0, entry["high"]))}']
     if entry['diverged']:
         found[0] += f' ({entry["diverged"]} diverged)'
     difference = entry.get('difference')

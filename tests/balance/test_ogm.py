@@ -19,7 +19,7 @@ from mmjax.errors import UserError
 from mmjax.fusion.late import Late
 from mmjax.sharding import MeshShape, place_batch
 from mmjax.study.remedies import modulated, with_heads
-from mmjax.train.state import abstract_state
+from mmjax.train.state import abstract_state, create_state
 from mmjax.train.step import train_step
 from tests.train import toy
 
@@ -158,7 +158,7 @@ def base(**changes):
 
 @functools.cache
 def start():
-    return toy.drawn(base(), batches()[0])
+    return jax.jit(functools.partial(create_state, base(), batches()[0]))()
 
 
 def run(experiment, *, devices=1):
