@@ -43,7 +43,7 @@ def test_each_pair_is_scored_as_if_it_were_an_example(random_parameters):
     np.testing.assert_array_equal(columns['index'], np.arange(7))
     np.testing.assert_array_equal(columns['group'], rows['answer'])
     assert columns['present'].all() and set(scores) == {
-        f'{what}@1/{way}' for what in ('recall', 'chance') for way in ('image_to_text', 'text_to_image')
+        f'{what}@1/{way}' for what in ('recall', 'low', 'high', 'chance') for way in ('image_to_text', 'text_to_image')
     }
 
 
