@@ -296,7 +296,7 @@ def test_quick_is_small_and_declares_nothing():
 
 
 def test_sizes_match_and_only_the_trunk_changes():
-    arms = (Arm('early'), *(Arm(n, (f'model.fusion={n}',)) for n in ('late', 'film', 'graph')))
+    arms = (Arm('early'), *(Arm(n, (f'model.fusion={n}',)) for n in ('late', 'graph')))
     wide = dataclasses.replace(study().base, model=toy.model().clone(fusion=toy.model().fusion.clone(depth=6)))
     given = study(base=wide, arms=arms, regimes=('parameters', 'flops'))
     for (regime, arm), fit in matched_sizes(given).items():
