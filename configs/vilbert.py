@@ -74,22 +74,24 @@ def questions(split: str, *augment: RandomShift) -> Data:
     return Data(Tfds('easy_vqa', split, FIELDS), (Image('image', size=64), WORDS, *augment))
 
 
-def heads(vocabulary: int) -> dict[str, Decoder]:
-    """Of all that pretraining may ask."""
+def heads(objectives: dict[str, Objective], *, vocabulary: int) -> dict[str, Decoder]:
+    """What pretraining by the objectives reads."""
+    asked = {objective.output for objective in objectives.values()}  # pyright: ignore[reportAttributeAccessIssue]
     text = TokenLogits(vocabulary=vocabulary)
-    return {'text': text, 'image': PatchPixels(patch=PATCH), 'match': LogitSum(classes=2)}
+    known = {'text': text, 'image': PatchPixels(patch=PATCH), 'match': LogitSum(classes=2)}
+    return {name: head for name, head in known.items() if name in asked}
 
 
 def stages(fusion: Fusion, objectives: dict[str, Objective]) -> tuple[Experiment, ...]:
     """Pretraining by the objectives, and fine-tuning from it and from nothing."""
     shift = RandomShift('image', pixels=4)
-    outputs = {objective.output for objective in objectives.values()}  # pyright: ignore[reportAttributeAccessIssue]
+    decoders = heads(objectives, vocabulary=WORDS.size)
     evals = {'text': Evaluation(captions('test'), MaskedAccuracy(), references={'without the image': 0.49}, view=TEXT)}
-    if 'match' in outputs:
+    if 'match' in decoders:
         evals['match'] = Evaluation(captions('test'), MatchAuc(), references={'chance': 0.5}, view=MATCHING.view)
     pretrain = Experiment(
         name='pretrain',
-        model=model(fusion, {name: head for name, head in heads(WORDS.size).items() if name in outputs}),
+        model=model(fusion, decoders),
         data=captions('train', shift),
         objectives=objectives,
         evals=evals,
@@ -123,7 +125,6 @@ def large_stages(fusion: Fusion, objectives: dict[str, Objective]) -> tuple[Expe
     those of configs/coco_matching.py and configs/vqa_v2.py, which say how to prepare them.
     """
     width = 2048
-    outputs = {objective.output for objective in objectives.values()}  # pyright: ignore[reportAttributeAccessIssue]
     image = PatchEncoder(width=width, patch=PATCH, depth=0, positions=SinCos())
     text = TokenEncoder(vocabulary=BYTES.vocabulary, width=width, depth=0, positions=SinCos())
     asked = Model(
@@ -131,7 +132,7 @@ def large_stages(fusion: Fusion, objectives: dict[str, Objective]) -> tuple[Expe
     )
     pretrain = Experiment(
         name='pretrain',
-        model=asked.clone(decoders={name: head for name, head in heads(BYTES.vocabulary).items() if name in outputs}),
+        model=asked.clone(decoders=heads(objectives, vocabulary=BYTES.vocabulary)),
         data=coco_matching.data(Tfds('coco_captions', 'train+restval', coco_matching.FIELDS), *coco_matching.AUGMENT),
         objectives=objectives,
         optim=AdamW(schedule=WarmupCosine(peak=1e-4, warmup=10_000), decay=0.1),

@@ -56,6 +56,12 @@ def parts_of(path: str, *, function: str = '') -> tuple[str, str]:
     return file, named or function
 
 
+def name_of(path: str) -> str:
+    """What runs of FILE[:FUNCTION] are called: the file's name, and the function's where the path names one."""
+    file, function = parts_of(path)
+    return '-'.join(filter(None, (Path(file).stem, function)))
+
+
 def _made(path: str, *, kind: type, function: str) -> Any:
     """What the function returns.
 

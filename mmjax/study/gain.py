@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from mmjax.config import load_stages, override_stages
+from mmjax.config.files import name_of
 from mmjax.data import Tfds
 from mmjax.errors import UserError
 from mmjax.experiment import Experiment
@@ -51,7 +52,7 @@ def measure(
     table: dict[str, float] = {}
     print(f'{"":12} {"labels":>8} {"from scratch":>14} {"pretrained":>12} {"gain":>8}   95 % interval')
     for path in configs:
-        name, stages = Path(path).stem, recipes[path, seeds[0]]
+        name, stages = name_of(path), recipes[path, seeds[0]]
         for share in _shares(stages):
             right = {
                 kind: np.stack([_right(_directory(workdir, path, seed) / f'{kind}{share}') for seed in seeds])
@@ -78,7 +79,7 @@ def _shares(stages: dict[str, Experiment]) -> list[str]:
 
 
 def _directory(workdir: str, path: str, seed: int) -> Path:
-    return Path(workdir, f'{Path(path).stem}-{seed}')
+    return Path(workdir, f'{name_of(path)}-{seed}')
 
 
 def _right(run: Path) -> np.ndarray:

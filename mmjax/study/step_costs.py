@@ -15,14 +15,14 @@ import jax
 
 from mmjax.experiment import Experiment
 from mmjax.study.ledger import Ledger
-from mmjax.study.plan import Place, Plan
+from mmjax.study.plan import Place, Plan, Run
+from mmjax.study.runs import POLL_SECONDS
 from mmjax.train.files import read_json, write_json
 from mmjax.train.lanes import Lanes
 from mmjax.train.run import shapes_of_batch
 
 FILE = 'costs.json'
 ROUNDS, SECONDS = 9, 0.15  # of alternation, and of each arm's turn in it
-POLL_SECONDS = 5
 
 
 def known_costs(plan: Plan, directory: Path) -> dict[Place, dict[str, float]]:
@@ -31,7 +31,7 @@ def known_costs(plan: Plan, directory: Path) -> dict[Place, dict[str, float]]:
     """
     path = directory / FILE
     stored = read_json(path)['arms'] if path.exists() else {}
-    return {place: stored[key] for place, key in _keys(plan).items() if key in stored}
+    return {place: stored[key] for place in plan.places if (key := _key(plan, place)) in stored}
 
 
 def measure_costs(plan: Plan, directory: Path, ledger: Ledger) -> None:
@@ -45,32 +45,31 @@ def measure_costs(plan: Plan, directory: Path, ledger: Ledger) -> None:
 
 
 def _measure(plan: Plan, directory: Path) -> None:
-    path, keys = directory / FILE, _keys(plan)
-    stored = read_json(path)['arms'] if path.exists() else {}
-    found = {key: stored[key] for key in keys.values() if key in stored}
-    programs = {key.rsplit('-', 1)[1]: cost for key, cost in found.items()}
-    missing = [place for place, key in keys.items() if key not in found]
+    costs = known_costs(plan, directory)
+    missing = [place for place in plan.places if place not in costs]
     if not missing:
         return
+    programs = {_run(plan, place).program: cost for place, cost in costs.items()}
     base = Stepper(plan.study.experiment(plan.study.reference))
     turn = max(1, round(SECONDS / min(base(1) for _ in range(5))))
     for place in missing:
-        program = keys[place].rsplit('-', 1)[1]
-        if program not in programs:
+        run = _run(plan, place)
+        if run.program not in programs:
             print(f'timing a step of {place[1]} at equal {place[0]}', file=sys.stderr)
-            own = Stepper(_run(plan, place).experiment)
+            own = Stepper(run.experiment)
             # The median of turns, each followed by one of the reference.
             ratio = statistics.median(own(turn) / base(turn) for _ in range(ROUNDS))
-            programs[program] = {'time': round(ratio, 2), 'memory': own.memory}
-        found[keys[place]] = programs[program]
-        write_json(path, {'device': jax.devices()[0].device_kind, 'arms': found})
+            programs[run.program] = {'time': round(ratio, 2), 'memory': own.memory}
+        costs[place] = programs[run.program]
+        arms = {_key(plan, place): cost for place, cost in costs.items()}
+        write_json(directory / FILE, {'device': jax.devices()[0].device_kind, 'arms': arms})
 
 
-def _keys(plan: Plan) -> dict[Place, str]:
-    return {place: f'{place[0]}-{place[1]}-{_run(plan, place).program}' for place in plan.places}
+def _key(plan: Plan, place: Place) -> str:
+    return f'{place[0]}-{place[1]}-{_run(plan, place).program}'
 
 
-def _run(plan: Plan, place: Place) -> Any:
+def _run(plan: Plan, place: Place) -> Run:
     return plan.run(place, 'tune', plan.study.rates[0], 0)
 
 
@@ -80,7 +79,7 @@ class Stepper:
     def __init__(self, experiment: Experiment):
         lanes = Lanes(experiment, shapes_of_batch(experiment), experiment.mesh.build())
         self._step: Callable[[], Any]
-        self._step, self.memory = lanes.stepper(experiment)
+        self._step, self.memory = lanes.stepper()
         self(2)
 
     def __call__(self, steps: int) -> float:

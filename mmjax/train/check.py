@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from mmjax.config.files import parts_of
+from mmjax.config.files import name_of
 from mmjax.errors import UserError, nearest
 from mmjax.train.expected import ROOT, Expected, Recipe, check_seeds, names, read, recipe_of, write
 from mmjax.train.files import check_writable
@@ -48,7 +48,7 @@ def measure(name: str, *, seeds: Sequence[int] = (), root: Path = ROOT) -> dict[
 
 def _run(name: str, expected: Expected, seed: int) -> Path:
     """Where it is trained: what only scores a recipe otherwise shares the run of the recipe."""
-    return RUNS / f'{Path(parts_of(expected.config)[0]).stem if expected.by else name}-{seed}'
+    return RUNS / f'{name_of(expected.config) if expected.by else name}-{seed}'
 
 
 def _directories(run: Path, recipe: Recipe) -> list[Path]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmjax.config import config_hash, load_stages, override, override_stages
-from mmjax.config.files import parts_of
+from mmjax.config.files import name_of
 from mmjax.experiment import Experiment
 from mmjax.train import run
 from mmjax.train.directory import MAY_CHANGE
@@ -40,5 +40,4 @@ def _directory(file: str, written: Sequence[Experiment], changed: Sequence[Exper
     if digests != [config_hash(before) for before in written]:
         joined = digests[0] if len(digests) == 1 else hashlib.sha256(''.join(digests).encode()).hexdigest()
         suffix = f'-{joined[:8]}'
-    name, function = parts_of(file)
-    return str(Path('runs', '-'.join(filter(None, (Path(name).stem, function))) + suffix))
+    return str(Path('runs', name_of(file) + suffix))

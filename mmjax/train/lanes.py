@@ -100,10 +100,11 @@ class Lanes:
             state, finite = create(*_numbers(experiments))
             return started(state, self._loaded), finite
 
-    def stepper(self, experiment: Experiment) -> tuple[Callable[[], Any], int]:
+    def stepper(self) -> tuple[Callable[[], Any], int]:
         """A function that takes one more step of a single lane, always on the first batch, and returns what waiting for
         waits for it; and the bytes that its program needs, 0 where the compiler does not tell. For measuring.
         """
+        experiment = self._experiment
         stream = train_batches(experiment.data, batch_size=experiment.batch_size, seed=experiment.seed)
         batch = place_batch(stack([next(stream)]), self._mesh, leading=1)
         stream.close()

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from mmjax import config
+from mmjax.config.files import name_of
 from mmjax.errors import UserError
 from tests.parts import Settings
 
@@ -45,6 +46,7 @@ def test_a_path_may_name_another_function(tmp_path, monkeypatch):
     path = write(tmp_path, MINE + '\n\ndef large():\n    return Mine(5), Mine(6)\n', name='sizes.py')
     assert config.load_file(f'{path}:experiment', kind=object).size == config.load_stages(path, kind=object).size == 4
     assert [stage.size for stage in config.load_stages(f'{path}:large', kind=object)] == [5, 6]
+    assert (name_of(path), name_of(f'{path}:large')) == ('sizes', 'sizes-large')  # runs of both stay apart
     with pytest.raises(UserError, match=r'sizes\.py: defines no function `larger`'):
         config.load_stages(f'{path}:larger', kind=object)
     with pytest.raises(UserError, match=r'sizes\.py: large\(\) returns a tuple'):
