@@ -72,11 +72,10 @@ def study() -> Study:
             *controls(base()),
         ),
         reference='early',
-        tuning_seeds=(0,),
         seeds=tuple(range(100, 111)),
         probes=probes(('image', 'text'), small.spread(split('test[:1000]')), additive=128),
         explanation=Explanation(
-            split('test'), examples=100, classes=ANSWERS, image='image', objects=object_mask, pictures=6
+            split('test'), examples=128, classes=ANSWERS, image='image', objects=object_mask, pictures=6
         ),
         clusters='image_id',
         references=REFERENCES,

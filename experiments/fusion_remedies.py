@@ -81,7 +81,6 @@ def study() -> Study:
         ),
         reference='early',
         regimes=('parameters',),
-        tuning_seeds=(0,),
         seeds=tuple(range(100, 111)),
         probes=probes(('image', 'text'), small.spread(split('test[:1000]', 'mixed')), additive=128),
         quick=('--steps', '200'),
