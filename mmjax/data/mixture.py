@@ -104,7 +104,7 @@ class _Mixed(Stream):
         for number, (name, stream) in enumerate(self._streams.items()):
             mine = [i for i, (source, _) in enumerate(where) if source == number]
             if mine:
-                drawn = stream.examples([where[i][1] for i in mine], seed=_seed_of(seed, name))
+                drawn = stream.examples([where[i][1] for i in mine], seed=seed_of(seed, name))
                 found |= {i: e | {'source': np.int32(number)} for i, e in zip(mine, drawn, strict=True)}
         return [found[i] for i in range(len(where))]
 
@@ -139,7 +139,7 @@ def locate(place: int, units: Sequence[int]) -> tuple[int, int]:
 
 
 @functools.lru_cache(maxsize=256)
-def _seed_of(seed: int, name: str) -> int:
+def seed_of(seed: int, name: str) -> int:
     # By name: a source that is added changes the order of no other, and equal data under two names are drawn apart.
     number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], 'big')
     return int(np.random.SeedSequence((seed, number)).generate_state(1, np.uint64)[0])

@@ -1,48 +1,71 @@
-"""A split whose examples have some fields of one another: labels that have nothing to do with their inputs."""
+"""Examples that have some fields of one another: labels that have nothing to do with their inputs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from mmjax.data.base import Example, Reader, Source
+from mmjax.data.base import Data, Example, Feed, Measure, Stream, without_workers
+from mmjax.data.loader import OpenData, epoch_row, open_data
+from mmjax.data.mixture import seed_of
 from mmjax.errors import UserError
 
 
 @dataclass(frozen=True)
-class Permuted(Source):
-    """The source, with some fields of its examples permuted over the whole split, all of them alike, as `seed` says.
+class Permuted(Feed):
+    """The data, with some fields permuted over the whole split, all of them alike: a permutation for each run's seed.
 
-    Each value stays as frequent as it was and tells nothing of its example. Values that change places within a batch
-    (the view `Mismatched`) are not that: each one is known not to be the example's own, so the others of the batch
-    tell against the true one, and models that learned from such labels came out below chance. A field `f` brings all
-    `f/…` along.
+    It stays the same from epoch to epoch, so each value is as frequent as it was, can be learned by heart, and tells
+    nothing of its example. Values that change places within a batch (the view `Mismatched`) are not that: each one is
+    known not to be the example's own, so the others of the batch tell against the true one, and models that learned
+    from such labels came out below chance. A field `f` brings all `f/…` along.
+
+    workers: see `Data`; that of `data` is 0.
 
     Raises:
-        UserError: at opening, where the source has no such field.
+        UserError: at opening, where the examples have no such field.
     """
 
-    source: Source
+    data: Data
     fields: tuple[str, ...]
-    seed: int = 0
+    workers: int = 0
 
-    def open(self) -> Reader:
-        return _Permuted(self.source.open(), self.fields, self.seed)
+    def __post_init__(self):
+        without_workers(self.data, holder='permuted')
+
+    @property
+    def parts(self) -> dict[str, Data]:
+        return self.data.parts
+
+    def open(self) -> Stream:
+        return _Permuted(open_data(self.data), self.fields)
 
 
-class _Permuted(Reader):
-    def __init__(self, reader: Reader, fields: tuple[str, ...], seed: int):
-        there = sorted(reader[0]) if len(reader) else fields
+class _Permuted(Stream):
+    def __init__(self, opened: OpenData, fields: tuple[str, ...]):
+        (example,) = opened.examples([0], seed=0)
+        there = sorted(example.keys() - {'index'})
         if missing := [name for name in fields if name not in there]:
-            raise UserError(f"permuted.fields: the source has no '{missing[0]}' (it has {list(there)})")
+            raise UserError(f"permuted.fields: the examples have no '{missing[0]}' (they have {there})")
         self._moved = [name for name in there if any(name == f or name.startswith(f'{f}/') for f in fields)]
-        self.labels = reader.labels
-        self.fingerprint = f'{reader.fingerprint}/permuted/{"+".join(fields)}/{seed}'
-        self._reader, self._giver = reader, np.random.default_rng(seed).permutation(len(reader))
+        self._opened, self._fields = opened, fields
+
+    @property
+    def labels(self) -> dict[str, tuple[str, ...]]:
+        return self._opened.labels
+
+    @property
+    def fingerprint(self) -> str:
+        return f'{self._opened.fingerprint}/permuted/{"+".join(self._fields)}'
 
     def __len__(self) -> int:
-        return len(self._reader)
+        return len(self._opened)
 
-    def read(self, rows: Sequence[int]) -> list[Example]:
-        own, others = self._reader.read(rows), self._reader.read(self._giver[list(rows)].tolist())
+    def examples(self, places: Sequence[int], *, seed: int) -> list[Example]:
+        own = self._opened.examples(places, seed=seed)
+        # An order of the rows that is none in which they are shuffled.
+        order = seed_of(seed, 'permuted')
+        givers = [epoch_row(int(example['index']), length=len(self), seed=order) for example in own]
+        others = self._opened.read(givers, places, seed=seed)
         return [x | {name: other[name] for name in self._moved} for x, other in zip(own, others, strict=True)]
+
+    def mean(self, measure: Measure) -> float:
+        return self._opened.mean(measure)

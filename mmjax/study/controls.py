@@ -27,8 +27,8 @@ def controls(base: Experiment) -> tuple[Arm, ...]:
     """Every control of a base experiment: for each modality alone, shuffled and constant; and over all of them.
 
     only_M: sees no other modality, in training and test. shuffled_M: that modality always is another example's.
-    constant_M: it is always the same. shuffled_labels: the targets of training are permuted, it must be at chance; of
-    classes as frequent the permutation decides which is learned for which input, and it is one for all seeds.
+    constant_M: it is always the same. shuffled_labels: the targets of training are permuted over the split, anew for
+    each seed; it must be at chance.
     isolated: no modality reads another. ensemble: a model for each modality, none knowing of the other, whose
     probabilities are averaged. larger_mlp: the base with an MLP of ratio 8, not matched: is size what it takes?
     longer: the base with twice the steps, not matched: how far from its plateau is it?
@@ -67,8 +67,8 @@ def _relabelled(experiment: Experiment, target: str) -> Experiment:
     if not isinstance(experiment.data, Data):
         given = type(experiment.data).__name__
         raise UserError(f'controls: labels are permuted in one Data, not in a {given}; study one of its sources')
-    source = Permuted(experiment.data.source, (target,))
-    return dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, source=source))
+    alone = dataclasses.replace(experiment.data, workers=0)
+    return dataclasses.replace(experiment, data=Permuted(alone, (target,), workers=experiment.data.workers))
 
 
 def classifying(experiment: Experiment, *, asker: str) -> tuple[str, Any]:

@@ -1,16 +1,17 @@
-"""Permuted fields: the same values, of other examples."""
+"""Permuted fields: the same values, of other examples, by the run's seed."""
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
-from mmjax.data import Reader, Source
+from mmjax.data import Data, Reader, Source
 from mmjax.data.permuted import Permuted
 from mmjax.errors import UserError
 from tests.train import toy
 
-ROWS = range(200)
+ROWS = 200
 
 
 @dataclass(frozen=True)
@@ -25,32 +26,53 @@ class _Numbers(Reader):
     labels, fingerprint = {}, 'numbers'
 
     def __len__(self):
-        return len(ROWS)
+        return ROWS
 
     def read(self, rows):
         return [{'x': row, 'label': row, 'label/again': row, 'labelled': row} for row in rows]
 
 
-def test_values_go_to_other_examples_together():
-    reader = Permuted(Numbered(), ('label',)).open()
-    examples = reader.read(ROWS)
-    moved = [example['label'] for example in examples]
-    assert sorted(moved) == list(ROWS) and sum(i == j for i, j in enumerate(moved)) < 10
-    for row, example in enumerate(examples):
-        assert example == {'x': row, 'label': moved[row], 'label/again': moved[row], 'labelled': row}
-    assert reader[7] == examples[7]
-    other = Permuted(Numbered(), ('label',), seed=1).open()
-    assert [example['label'] for example in other.read(ROWS)] != moved
-    assert len({Numbered().open().fingerprint, reader.fingerprint, other.fingerprint}) == 3
+def givers(stream, *, seed, epoch=0):
+    """By row, whose label it has."""
+    examples = stream.examples(range(epoch * ROWS, (epoch + 1) * ROWS), seed=seed)
+    for x in examples:
+        row, giver = x['index'], x['label']
+        assert x == {'index': row, 'x': row, 'label': giver, 'label/again': giver, 'labelled': row}
+    return {int(x['index']): x['label'] for x in examples}
 
 
-def test_labels_keep_their_shares():
-    plain, permuted = toy.Toy(200).open(), Permuted(toy.Toy(200), ('answer',)).open()
-    assert permuted.labels == plain.labels
-    old, new = (np.array([int(x['answer']) for x in reader.read(ROWS)]) for reader in (plain, permuted))
-    assert np.array_equal(np.bincount(old), np.bincount(new)) and abs((old == new).mean() - 0.5) < 0.15
+def test_values_go_to_other_examples_together_and_stay_there():
+    stream = Permuted(Data(Numbered()), ('label',)).open()
+    moved = givers(stream, seed=3)
+    assert sorted(moved) == sorted(moved.values()) == list(range(ROWS))
+    assert sum(row == giver for row, giver in moved.items()) < 10
+    assert givers(stream, seed=3, epoch=1) == moved
+
+
+def test_every_seed_has_its_own_permutation():
+    stream = Permuted(Data(Numbered()), ('label',)).open()
+    first, second = (givers(stream, seed=seed) for seed in (0, 1))
+    assert sum(first[row] == second[row] for row in range(ROWS)) < 10
+
+
+def test_it_is_none_of_the_orders_in_which_examples_come():
+    """Else an epoch's labels would be those of a neighbour in the stream."""
+    data = Data(Numbered())
+    moved = givers(Permuted(data, ('label',)).open(), seed=3)
+    for epoch in range(3):
+        order = [int(x['index']) for x in data.open().examples(range(epoch * ROWS, (epoch + 1) * ROWS), seed=3)]
+        assert sum(moved[place] == row for place, row in enumerate(order)) < 10
+
+
+def test_the_order_of_the_inputs_is_that_of_the_data():
+    data = dataclasses.replace(toy.data(), workers=0)
+    plain, permuted = data.open(), Permuted(data, ('answer',)).open()
+    assert permuted.labels == plain.labels and len(permuted) == len(plain)
+    assert permuted.fingerprint != plain.fingerprint
+    for a, b in zip(plain.examples(range(20), seed=1), permuted.examples(range(20), seed=1), strict=True):
+        assert a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a if name != 'answer')
 
 
 def test_a_field_that_is_not_there_is_told_at_once():
-    with pytest.raises(UserError, match="has no 'anser'"):
-        Permuted(toy.Toy(200), ('anser',)).open()
+    with pytest.raises(UserError, match="have no 'anser'"):
+        Permuted(toy.data(), ('anser',)).open()

@@ -47,7 +47,7 @@ def test_what_each_control_sees():
     assert views(arms['only_image'].base) == (Without(('text',)), {Without(('text',))})
     assert views(arms['shuffled_text'].base) == (Mismatched(('text',)), {Mismatched(('text',))})
     assert views(arms['shuffled_labels'].base) == (Clean(), {Clean()})
-    assert arms['shuffled_labels'].base.data.source == Permuted(base().data.source, ('answer',))
+    assert arms['shuffled_labels'].base.data == Permuted(base().data, ('answer',))
     assert {name for name, arm in arms.items() if arm.role == 'unimodal'} == {'only_image', 'only_text'}
     assert {name for name, arm in arms.items() if arm.role == 'no_flow'} == {'isolated'}
     for arm in arms.values():
