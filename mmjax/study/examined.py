@@ -27,7 +27,8 @@ def examined(
     accuracy over the levels, and its share of the clean accuracy. worst: the modality whose absence costs most.
     shapley, utilisation, cooperation: see `mmjax.study.shares`. additive_gap: the accuracy that the additive projection
     loses, with an interval. explained, pictures: of the first seed, see `mmjax.study.explained`. curve: the training
-    loss over time. gradients: each encoder's share of the gradients' norms.
+    loss over time. gradients: each encoder's share of the gradients' norms. losses: of several objectives each
+    one's, at the end of training.
 
     rivals: the finished rows of the same seeds of other arms. over_seeds: of each accuracy among `other` and `probes`
     half the width of its interval over seeds, and by rival that has it the difference from it, with its own half width.
@@ -37,6 +38,8 @@ def examined(
     curves = [row['curve'] for row in done]
     told['curve'] = [_finite_mean(values) for values in zip(*(curve['loss'] for curve in curves), strict=True)]
     told['gradients'] = _gradients(curves, study.base.model.inputs)
+    losses = [name for name in curves[0] if name.startswith('loss/') and all(name in curve for curve in curves)]
+    told['losses'] = {n.removeprefix('loss/'): _finite_mean(curve[n][-1] for curve in curves) for n in losses}
     if 'explained' in done[0]:
         told['explained'] = {k: v for k, v in done[0]['explained'].items() if k != 'pictures'}
         told['pictures'] = [_named(picture, study) for picture in done[0]['explained'].get('pictures', ())]

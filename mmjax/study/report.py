@@ -8,7 +8,7 @@ from typing import Any
 from mmjax.study.pictures import picture
 from mmjax.study.plots import Arms, across, plots
 from mmjax.study.probes import subset_name
-from mmjax.study.report_texts import BALANCE, EXPLAINED, HEAD, ROBUST, SEEDS, TUNING, USES, how
+from mmjax.study.report_texts import BALANCE, EXPLAINED, HEAD, LOSSES, ROBUST, SEEDS, TUNING, USES, how
 from mmjax.study.statistics import LEAST_P
 from mmjax.study.study import TOLERANCE
 from mmjax.train.report_html import Html, join, page, tag
@@ -37,6 +37,7 @@ def render(summary: Mapping[str, Any]) -> str:
         tag('h2', 'Balance of the modalities'),
         tag('p', BALANCE),
         *_each(regimes, _balance),
+        *_losses(regimes),
         *_attribution(regimes),
         tag('h2', 'Tuning'),
         tag('p', TUNING.format(seeds=summary['tuning_seeds'])),
@@ -152,6 +153,16 @@ def _balance(arms: Arms) -> Html:
         if 'shapley' in entry
     ]
     return _table(head, rows)
+
+
+def _losses(regimes: Mapping[str, Arms]) -> Iterable[Html]:
+    """Those of arms with several objectives, where there are any."""
+    for regime, arms in regimes.items():
+        of = {arm: entry['losses'] for arm, entry in arms.items() if entry.get('losses')}
+        names = list(dict.fromkeys(name for losses in of.values() for name in losses))
+        if names:
+            rows = [[arm, *(_plain(losses.get(name), digits=3) for name in names)] for arm, losses in of.items()]
+            yield join(tag('p', LOSSES.format(regime=regime)), _table(['arm', *names], rows))
 
 
 def _attribution(regimes: Mapping[str, Arms]) -> Iterable[Html]:

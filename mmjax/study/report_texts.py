@@ -29,6 +29,10 @@ BALANCE = (
     "that was never trained so may do worse than it need. Gradients: the share of the norms of the encoders' "
     'gradients in training; a larger encoder has a larger one.'
 )
+LOSSES = (
+    'At equal {regime}, the losses of arms with several objectives, such as a classifier for each modality, in the '
+    'last twentieth of training: each without its weight.'
+)
 EXPLAINED = (
     'Of the first seed. Perturbation: area under the share of unchanged answers while tokens are masked, the most or '
     'the least relevant first; a method that found what the model needs has a large difference, and chance gives 0. '

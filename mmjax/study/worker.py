@@ -54,8 +54,9 @@ class Worker:
             'diverged': lane.diverged,
         }
         if run.phase == 'final':
-            kept = ('loss', *(f'grad_norm/{m}' for m in run.experiment.model.inputs))
-            row['curve'] = {name: [finite(rounded(value)) for value in lane.curve[name].tolist()] for name in kept}
+            row['curve'] = {
+                name: [finite(rounded(v)) for v in values.tolist()] for name, values in _curves(run, lane).items()
+            }
             table = columns[self.study.primary_split]
             order = np.argsort(table['index'], kind='stable')
             correct = (table['predicted'] == table['target'])[order]
@@ -80,6 +81,17 @@ class Worker:
                 target=evaluator.target,
             )
         return self._additive
+
+
+def _curves(run: Run, lane: Lane) -> dict[str, np.ndarray]:
+    """Loss and gradients of the modalities; of several objectives, such as one for each modality, the loss of each,
+    without its scale.
+    """
+    objectives = run.experiment.objectives
+    kept = {name: lane.curve[name] for name in ('loss', *(f'grad_norm/{m}' for m in run.experiment.model.inputs))}
+    if len(objectives) > 1:
+        kept |= {f'loss/{n}': lane.curve[f'loss/{n}'] / o.scale for n, o in objectives.items() if o.scale}
+    return kept
 
 
 def _of_a_probe(name: str) -> bool:

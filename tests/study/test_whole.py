@@ -9,6 +9,7 @@ from mmjax.experiment import Evaluation
 from mmjax.optim import AdamW, WarmupConstant
 from mmjax.study.command import study_command
 from mmjax.study.probes import probes
+from mmjax.study.remedies import with_heads
 from mmjax.study.study import Arm, Study
 from mmjax.train.lanes import Lanes
 from tests.train import toy
@@ -21,6 +22,7 @@ def test_a_whole_study(tmp_path, monkeypatch):
     monkeypatch.setattr(Lanes, 'train', lambda self, given: trained.append(given) or train(self, given))
     evals = {name: Evaluation(toy.data(rows=40), Accuracy()) for name in ('validation', 'test')}
     base = toy.experiment(model=small(), evals=evals, steps=4, optim=AdamW(schedule=WarmupConstant(warmup=0)))
+    base = with_heads(base, scale=0.5)
     study = Study(
         'whole',
         base,
@@ -44,6 +46,11 @@ def test_a_whole_study(tmp_path, monkeypatch):
     assert worth == pytest.approx(probed['with:image+text'] - probed['with:'], abs=1e-5)
     assert set(told['noise']) == {'image', 'text'} and told['uses_all'] is None  # no control to hold it against
     assert told['step']['memory'] > 4 * told['parameters'] and 0.2 < told['step']['time'] < 5  # of one like itself
+    losses = told['losses']  # of each objective, without its scale
+    assert told['curve'][-1] == pytest.approx(
+        losses['answer'] + 0.5 * losses['answer_image'] + 0.5 * losses['answer_text'], rel=1e-4
+    )
     page = (tmp_path / 'report.html').read_text()
+    assert f'<td>{losses["answer_text"]:.3g}</td>' in page
     assert page.count('data:image/svg+xml') >= 8 and 'not shown' not in page
     assert study_command(study, tmp_path) == found and len(trained) == 11
