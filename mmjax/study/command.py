@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from mmjax import config
-from mmjax.data import Data, Tfds
+from mmjax.data import Data
 from mmjax.errors import UserError
+from mmjax.study.clusters import clusters_of
 from mmjax.study.ledger import Ledger
 from mmjax.study.matching import Fit
 from mmjax.study.multiplicity import smallest_p
@@ -121,13 +122,6 @@ def _clusters(study: Study, directory: Path) -> np.ndarray:
     path, of = directory / 'clusters.json', [config.config_hash(data), study.clusters]
     if path.exists() and (stored := read_json(path))['of'] == of:
         return np.array(stored['clusters'])
-    source = data.source
-    if not study.clusters:
-        clusters = list(range(len(source.open())))
-    elif isinstance(source, Tfds):
-        reader = dataclasses.replace(source, fields={'cluster': study.clusters}).open()
-        clusters = [int(example['cluster']) for example in reader.read(range(len(reader)))]
-    else:
-        raise UserError(f'study {study.name}: clusters are read from a Tfds source, not from {type(source).__name__}')
-    write_json(path, {'of': of, 'clusters': clusters})
-    return np.array(clusters)
+    clusters = clusters_of(data, study.clusters, asker=f'study {study.name}')
+    write_json(path, {'of': of, 'clusters': clusters.tolist()})
+    return clusters

@@ -5,7 +5,6 @@ seed; the gain is the difference of their test accuracies, with an interval that
 """
 
 import argparse
-import dataclasses
 import json
 import sys
 from collections.abc import Sequence
@@ -15,9 +14,9 @@ import numpy as np
 
 from mmjax.config import load_stages, override_stages
 from mmjax.config.files import name_of
-from mmjax.data import Tfds
 from mmjax.errors import UserError
 from mmjax.experiment import Experiment
+from mmjax.study.clusters import clusters_of
 from mmjax.study.statistics import arm_difference, arm_mean, interval
 from mmjax.train.files import check_writable
 from mmjax.train.stages import by_name, train_stages
@@ -58,7 +57,7 @@ def measure(
                 kind: np.stack([_right(_directory(workdir, path, seed) / f'{kind}{share}') for seed in seeds])
                 for kind in (TUNED, SCRATCH)
             }
-            of = _clusters(stages[f'{TUNED}{share}'], clusters)
+            of = clusters_of(stages[f'{TUNED}{share}'].evals['test'].data, clusters, asker='pretraining_gain')
             gain = arm_difference(right[TUNED], right[SCRATCH], clusters=of)
             means = {kind: arm_mean(x, clusters=of) for kind, x in right.items()}
             print(
@@ -85,17 +84,6 @@ def _directory(workdir: str, path: str, seed: int) -> Path:
 def _right(run: Path) -> np.ndarray:
     with np.load(run / 'predictions' / 'test.npz') as columns:
         return columns['predicted'] == columns['target']
-
-
-def _clusters(stage: Experiment, field: str) -> np.ndarray:
-    """The cluster of every example of the test split."""
-    source = stage.evals['test'].data.source
-    if not field:
-        return np.arange(len(source.open()))
-    if not isinstance(source, Tfds):
-        raise UserError(f'--clusters {field}: is read from a Tfds source, not from {type(source).__name__}')
-    reader = dataclasses.replace(source, fields={'cluster': field}).open()
-    return np.array([int(example['cluster']) for example in reader.read(range(len(reader)))])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

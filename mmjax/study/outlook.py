@@ -9,7 +9,10 @@ from mmjax.study.plan import Plan, Rows
 
 @dataclass(frozen=True)
 class Outlook:
-    """Runs, the grids of learning rates being as they are now. hours: of one process; None where no run is known."""
+    """Runs, the grids of learning rates being as they are now. hours: of one process; None where no run is known.
+
+    What two places share, as the reference of two regimes does, is trained once: of what is left it counts once.
+    """
 
     done: int
     left: int
@@ -20,8 +23,10 @@ def outlook(plan: Plan, rows: Rows, *, seconds: float | None = None) -> Outlook:
     """Of a study with these rows in its ledger. seconds: of a run, where no row tells it."""
     wanted = [run for runs in plan.wanted(rows) for run in runs]
     done = [run for run in wanted if run.key in rows]  # rows of an earlier form of the study are not among them
-    later = sum(plan.chosen(place, rows) is None for place in plan.places) * len(plan.study.seeds)
-    left = Counter(run.phase for run in wanted if run.key not in rows) + Counter({'final': later})
+    trained = {run.work for run in done}
+    missing = {run.work: run.phase for run in wanted if run.work not in trained}
+    untuned = {runs[0].program for runs in plan.wanted(rows) if all(run.phase == 'tune' for run in runs)}
+    left = Counter(missing.values()) + Counter({'final': len(untuned) * len(plan.study.seeds)})
     known = {phase: [rows[run.key]['seconds'] for run in done if run.phase == phase] for phase in left}
     if done:  # the median, as a machine that slept is in the mean
         seconds = statistics.median(rows[run.key]['seconds'] for run in done)

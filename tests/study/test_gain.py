@@ -52,7 +52,7 @@ def test_what_cannot_be_compared_is_told(predicted, capsys):
     for argv, told in (
         (['one.py', '--seeds', '0', '1'], 'has no stages tuned_S and scratch_S'),
         (['two.py', '--seeds', '1'], 'takes two or more'),
-        (['two.py', '--seeds', '0', '1', '--clusters', 'image_id'], 'read from a Tfds source, not from Toy'),
+        (['two.py', '--seeds', '0', '1', '--clusters', 'image_id'], 'read from a Tfds source, not a Toy'),
         (['two.py', '--seeds', '0', '1', '--set', 'pretrain.stpes=1'], "did you mean 'steps'"),
     ):
         assert gain.main(argv) == 2

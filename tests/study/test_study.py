@@ -235,6 +235,15 @@ def test_what_is_left_takes_as_long_as_what_was_done_of_its_phase(trained):
     assert outlook(plan, rows) == Outlook(14, 2 + 10 + 6, (8 * 100 + 10 * 10) / 3600)
 
 
+def test_what_two_regimes_share_is_left_once(trained):
+    fit, other = (Fit(depth, ratio=4.0, parameters=1000, flops=10_000, gap=0.0) for depth in (2, 1))
+    regimes = ('parameters', 'flops')
+    same = Plan(study(regimes=regimes), {(regime, arm): fit for regime in regimes for arm in ('early', 'late')})
+    assert outlook(same, {}).left == 20 + 12
+    sizes = {(r, a): other if (r, a) == ('flops', 'late') else fit for r in regimes for a in ('early', 'late')}
+    assert outlook(Plan(study(regimes=regimes), sizes), {}).left == 30 + 18
+
+
 def test_an_arm_beyond_the_tolerance_is_left_out(tmp_path, trained, monkeypatch, capsys):
     sizes = {('parameters', 'early'): Fit(2, 4.0, 1000, 1, 0.0), ('parameters', 'late'): Fit(2, 4.0, 1100, 1, 0.1)}
     monkeypatch.setattr(command, 'matched_sizes', lambda study: sizes)
