@@ -1,6 +1,5 @@
 """Integrated gradients of the encoders' tokens: for every design of fusion, and for what follows it."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -9,7 +8,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, Int
 
-from mmjax.attribution.scoring import Encoded, Scores, class_scores, of_target, predicted, the_output
+from mmjax.attribution.scoring import Encoded, Scores, fuse_and_decode, of_target, predicted, the_output
 from mmjax.errors import UserError
 from mmjax.model import Model
 
@@ -38,31 +37,29 @@ def integrated_gradients(
     *,
     target: Int[Array, 'b'] | None = None,
     output: str | None = None,
-    baseline: Mapping[str, Float[Array, 'b _n d']] | None = None,
     steps: int = STEPS,
-    score: str = 'logit',
 ) -> Integrated:
     """IG = (z - z') ∫ ∂F(z' + a (z - z')) / ∂z da over a in 0..1, summed over the width of a token.
 
     Sundararajan, Taly & Yan 2017, eq. 1; along one straight path for the tokens of all modalities together. By
     completeness (proposition 1) all attributions of an example sum to F(z) - F(z'); `gap` is what the integral misses.
     A gap above 0.01 asks for more steps: where F nearly jumps on the path (square roots at zero, a gate that turns its
-    sign under a norm) there may be many. What z' is decides much: see `mean_baseline`.
+    sign under a norm) there may be many.
 
-    target: the class explained, by default the predicted one. baseline: z' of the modalities it names, zeros for the
-    others; masks stay. steps: points of `path`. score: 'logit' or 'log_probability'.
+    F is the logit of the target, z' is zeros; masks stay. target: the class explained, by default the predicted one.
+    steps: points of `path`.
     """
     output = the_output(model, output)
     if steps < 1:
         raise UserError(f'steps: {steps} is below 1')
     target = predicted(model, params, encoded, output=output) if target is None else jnp.asarray(target)
     end = {name: tokens.values for name, tokens in encoded.items()}
-    start = {name: jnp.zeros_like(z) for name, z in end.items()} | dict(baseline or {})
+    start = {name: jnp.zeros_like(z) for name, z in end.items()}
     run = jax.jit(_integrate, static_argnames=('score_of', 'steps'))
 
     def score_of(params: Any, encoded: Encoded, values: Any) -> Float[Array, 'b']:
         moved = {name: tokens.replace(values=values[name]) for name, tokens in encoded.items()}
-        return of_target(class_scores(model, params, moved, output=output, score=score), target)
+        return of_target(fuse_and_decode(model, {'params': params}, moved)[output], target)
 
     return Integrated(*run(params, dict(encoded), start, end, score_of=score_of, steps=steps))
 
@@ -93,19 +90,6 @@ def path(steps: int) -> tuple[Float[np.ndarray, 's'], Float[np.ndarray, 's']]:
     rate, t = np.log1p(1 / FINEST), (roots + 1) / 2
     weights = weights * np.exp(rate * t)
     return (FINEST * np.expm1(rate * t)).astype(np.float32), (weights / weights.sum()).astype(np.float32)
-
-
-def mean_baseline(encoded: Encoded) -> dict[str, Float[Array, 'b _n d']]:
-    """A baseline without a norm's jump at zero: at each place of a modality the mean of its real tokens in the batch.
-
-    So it answers what sets this example apart from the others, and the batch should stand for them.
-    """
-    means = {}
-    for name, tokens in encoded.items():
-        real = tokens.mask[:, :, None].astype(tokens.values.dtype)
-        mean = (tokens.values * real).sum(axis=0) / jnp.maximum(real.sum(axis=0), 1)
-        means[name] = jnp.broadcast_to(mean, tokens.values.shape)
-    return means
 
 
 def modality_share(attributions: Scores) -> dict[str, Float[Array, 'b']]:

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from mmjax.attribution.attention import capture
 from mmjax.attribution.chefer import chefer
-from mmjax.attribution.integrated import STEPS, integrated_gradients, mean_baseline
+from mmjax.attribution.integrated import STEPS, integrated_gradients
 from mmjax.attribution.joint import check_wiring, readout
 from mmjax.attribution.rollout import rollout
 from mmjax.attribution.scoring import encode, predicted, the_output
@@ -18,7 +18,6 @@ from mmjax.experiment import Experiment
 from mmjax.types import Batch
 
 BY_ATTENTION = {'rollout': rollout, 'chefer': chefer}
-BASELINES = ('zeros', 'mean')
 METHODS = ('integrated_gradients', *BY_ATTENTION)
 
 
@@ -39,7 +38,6 @@ def attribute(
     *,
     output: str | None = None,
     target: Int[Array, 'b'] | Int[np.ndarray, 'b'] | None = None,
-    baseline: str = 'zeros',
     steps: int = STEPS,
 ) -> Attribution:
     """What each of the encoders' tokens contributes to the answer.
@@ -47,16 +45,14 @@ def attribute(
     method: 'integrated_gradients' (signed, of the logit), 'rollout' (not specific to a class) or 'chefer' (at least 0).
     params: without their logical axes, as a train state has them; computed in float32 whatever the run's precision.
     output: the decoder that is explained, by default the only one. target: the class, by default the predicted one.
-    baseline, steps: of integrated gradients, from 'zeros' or from the 'mean' of the batch. What the tests of an
-    attribution need besides, masks and predictions, `encode` and `predicted` give.
+    steps: of integrated gradients. What the tests of an attribution need besides, masks and predictions, `encode` and
+    `predicted` give.
 
     Raises:
         UserError: on an unknown method or output, a design or decoder that the method does not know.
     """
     if method not in METHODS:
         raise UserError(f"method: unknown '{method}'{nearest(method, METHODS)} (there are {list(METHODS)})")
-    if baseline not in BASELINES:
-        raise UserError(f"baseline: unknown '{baseline}' (there are {BASELINES})")
     model = experiment.model
     output = the_output(model, output)
     decoder = model.decoders[output]
@@ -70,9 +66,7 @@ def attribute(
         _, maps = capture(model, params, encoded, output=output, target=target)
         found = jax.jit(lambda maps, encoded: BY_ATTENTION[method](model.fusion, decoder, maps, encoded))(maps, encoded)
     else:
-        start = mean_baseline(encoded) if baseline == 'mean' else None
-        options = {'output': output, 'target': target, 'steps': steps, 'baseline': start}
-        integrated = integrated_gradients(model, params, encoded, **options)
+        integrated = integrated_gradients(model, params, encoded, output=output, target=target, steps=steps)
         found, gap = integrated.attributions, np.asarray(integrated.gap, np.float64)
     relevance = {name: np.asarray(jnp.where(encoded[name].mask, x, 0), np.float64) for name, x in found.items()}
     return Attribution(relevance, gap)

@@ -1,4 +1,9 @@
-"""The parameter randomisation test: does an attribution depend on what the model has learned?"""
+"""The parameter randomisation test: does an attribution depend on what the model has learned?
+
+Adebayo et al. 2018, all layers at once: Spearman's rank correlation of an example's attributions under trained and under
+fresh parameters, both for the class that the trained ones predict; of absolute values, for attributions may be of either
+sign. Near 1 the method shows the input or the architecture, not the model.
+"""
 
 import dataclasses
 from collections.abc import Mapping
@@ -10,8 +15,6 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.stats import spearmanr
 
-from mmjax.attribution.methods import attribute
-from mmjax.attribution.scoring import encode, predicted, the_output
 from mmjax.experiment import Experiment
 from mmjax.train.state import model_parameters
 from mmjax.types import Batch
@@ -21,28 +24,6 @@ def fresh_parameters(experiment: Experiment, batch: Batch, *, seed: int) -> Any:
     """Parameters as a run with this seed starts with."""
     other = dataclasses.replace(experiment, seed=seed)
     return nn.meta.unbox(jax.jit(lambda batch: model_parameters(other, batch))(dict(batch)))
-
-
-def randomization_check(
-    method: str, experiment: Experiment, params: Any, batch: Batch, *, seed: int | None = None, **options: Any
-) -> Float[np.ndarray, 'b']:
-    """Spearman's rank correlation of an example's attributions under `params` and under fresh parameters.
-
-    Adebayo et al. 2018, all layers at once; of absolute values, for attributions may be of either sign. Near 1: the
-    method shows the input or the architecture, not the model. Both explain the class that `params` predict. seed: of
-    the fresh parameters, by default another than the experiment's. options: of `attribute`.
-    """
-    output = the_output(experiment.model, options.pop('output', None))
-    encoded = encode(experiment.model, params, batch)
-    target = options.pop('target', None)
-    target = predicted(experiment.model, params, encoded, output=output) if target is None else target
-    fresh = fresh_parameters(experiment, batch, seed=experiment.seed + 1 if seed is None else seed)
-    trained, random = (
-        attribute(method, experiment, p, batch, output=output, target=target, **options).relevance
-        for p in (params, fresh)
-    )
-    masks = {name: np.asarray(encoded[name].mask) for name in experiment.model.inputs}
-    return rank_correlation(trained, random, masks)
 
 
 def rank_correlation(

@@ -1,6 +1,6 @@
 """The function that is explained: from the encoders' tokens to the score of one class. In float32, without draws."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,11 +13,6 @@ from mmjax.types import Batch, Tokens
 
 Encoded = Mapping[str, Tokens]
 Scores = Mapping[str, Float[Array, 'b _n']]  # of each modality's tokens
-
-SCORES: dict[str, Callable[[Float[Array, 'b c']], Float[Array, 'b c']]] = {
-    'logit': lambda logits: logits,
-    'log_probability': lambda logits: jax.nn.log_softmax(logits, axis=-1),
-}
 
 
 def encode(model: Model, params: Any, batch: Batch) -> dict[str, Tokens]:
@@ -44,17 +39,6 @@ def the_output(model: Model, name: str | None) -> str:
     if name not in model.decoders:
         raise UserError(f"output: no decoder '{name}'{nearest(name, decoders)} (the model has {decoders})")
     return name
-
-
-def class_scores(model: Model, params: Any, encoded: Encoded, *, output: str, score: str) -> Float[Array, 'b c']:
-    """The scores of all classes. score: 'logit' or 'log_probability'."""
-    return by_name(score)(fuse_and_decode(model, {'params': params}, encoded)[output])
-
-
-def by_name(score: str) -> Callable[[Float[Array, 'b c']], Float[Array, 'b c']]:
-    if score not in SCORES:
-        raise UserError(f"score: unknown '{score}'{nearest(score, SCORES)} (there are {sorted(SCORES)})")
-    return SCORES[score]
 
 
 def of_target(scores: Float[Array, 'b c'], target: Int[Array, 'b']) -> Float[Array, 'b']:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmjax.attribution.integrated import integrated_gradients, mean_baseline, modality_share, path
+from mmjax.attribution.integrated import integrated_gradients, modality_share, path
 from mmjax.decoders.classification import LogitSum, MaskedMean
 from mmjax.errors import UserError
 from mmjax.fusion.bottleneck import Bottleneck
@@ -37,15 +37,6 @@ def test_of_a_linear_model_it_is_gradient_times_input(linear, steps):
         slope = kernel.T[TARGET][:, None, :] * (real / np.maximum(real.sum(1, keepdims=True), 1))[:, :, None]
         np.testing.assert_allclose(found.attributions[name], (slope * x.values).sum(-1), atol=1e-5)
     np.testing.assert_allclose(found.gap, 0, atol=1e-4)
-
-
-def test_a_baseline_moves_the_start(linear):
-    model, params, encoded = linear
-    same = {name: x.values for name, x in encoded.items()}
-    there = integrated_gradients(model, params, encoded, target=TARGET, baseline={'image': same['image']}, steps=2)
-    zero = integrated_gradients(model, params, encoded, target=TARGET, steps=2)
-    assert not np.any(there.attributions['image'])
-    np.testing.assert_allclose(there.attributions['text'], zero.attributions['text'], atol=1e-6)
 
 
 @pytest.mark.parametrize('design', [Early, Bottleneck, Grid], ids=lambda cls: cls.__name__)
@@ -91,26 +82,6 @@ def test_path(steps):
             assert (weights * points**power).sum() == pytest.approx(1 / (power + 1), abs=1e-5)
 
 
-def test_log_probabilities(linear):
-    """Of a linear model they are not linear, so that only completeness says what is right."""
-    model, params, encoded = linear
-    found = integrated_gradients(model, params, encoded, target=TARGET, score='log_probability')
-    log_p = jax.nn.log_softmax(logits(model, params, encoded))[np.arange(BATCH), TARGET]
-    zeros = with_values(encoded, {name: 0 * x.values for name, x in encoded.items()})
-    before = jax.nn.log_softmax(logits(model, params, zeros))[np.arange(BATCH), TARGET]
-    np.testing.assert_allclose(sum(x.sum(1) for x in found.attributions.values()), log_p - before, atol=1e-4)
-
-
-def test_mean_baseline():
-    encoded = make_tokens(PAIR)
-    found = mean_baseline(encoded)
-    image, text = (np.asarray(encoded[name].values) for name in PAIR)
-    np.testing.assert_allclose(
-        found['image'][0, 3], (image[0, 3] + image[2, 3]) / 2, rtol=1e-5
-    )  # row 1 is padded there
-    np.testing.assert_allclose(found['text'], np.broadcast_to(text[:2].mean(0), text.shape), rtol=1e-5)
-
-
 def test_modality_share():
     share = modality_share({'image': jnp.asarray([[1.0, -2.0], [0, 0]]), 'text': jnp.asarray([[-1.0], [0]])})
     np.testing.assert_allclose(share['image'], [0.75, 0])
@@ -120,7 +91,6 @@ def test_modality_share():
 def test_mistakes(linear):
     for options, said in (
         ({'output': 'anwser'}, "did you mean 'answer'"),
-        ({'score': 'logits'}, "did you mean 'logit'"),
         ({'steps': 0}, 'steps: 0'),
     ):
         with pytest.raises(UserError, match=said):

@@ -7,9 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmjax.attribution import sanity
-from mmjax.attribution.methods import METHODS, Attribution, attribute
-from mmjax.attribution.sanity import randomization_check, rank_correlation
+from mmjax.attribution.methods import METHODS, attribute
+from mmjax.attribution.sanity import fresh_parameters, rank_correlation
 from mmjax.decoders.classification import AttentionPool, LogitSum
 from mmjax.encoders.image import PatchEncoder
 from mmjax.encoders.text import TokenEncoder
@@ -19,6 +18,8 @@ from mmjax.fusion.gated import GatedCrossAttention
 from mmjax.model import Model
 from mmjax.nn.attention import Attention
 from mmjax.nn.block import Block
+from mmjax.train.run import shapes_of_batch
+from mmjax.train.state import create_state
 from mmjax.train.step import predict_step
 from tests.train import toy
 
@@ -59,8 +60,6 @@ def test_by_default_the_predicted_class_is_explained(case):
 
 
 def test_mistakes(case):
-    with pytest.raises(UserError, match="baseline: unknown 'zero'"):
-        attribute('rollout', EXPERIMENT, *case, baseline='zero')
     with pytest.raises(UserError, match="did you mean 'rollout'"):
         attribute('rolout', EXPERIMENT, *case)
     model = dataclasses.replace(EXPERIMENT.model, fusion=GatedCrossAttention())
@@ -79,24 +78,9 @@ def test_rank_correlation():
     np.testing.assert_allclose(rank_correlation(first, second, masks), [1, -1, 0])
 
 
-def test_randomization_check(case, monkeypatch):
-    """Of a method that ranks tokens by the parameters, and of one that does not look at them."""
-    params, batch = case
-    asked = []
-
-    def of_nothing(method, experiment, p, x, *, target, **options):
-        asked.append((p, target, options))
-        drawn = {'image': np.random.default_rng(0).random((6, 4)), 'text': np.random.default_rng(1).random((6, 3))}
-        return Attribution(drawn, gap=None)
-
-    def of_parameters(method, experiment, p, x, **options):
-        order = np.argsort(np.asarray(p['encoders_image']['patches']['kernel']).ravel()[:24])
-        return Attribution({'image': order[:24].astype(float).reshape(6, 4), 'text': np.zeros((6, 3))}, gap=None)
-
-    monkeypatch.setattr(sanity, 'attribute', of_nothing)
-    np.testing.assert_allclose(randomization_check('rollout', EXPERIMENT, params, batch, steps=3), 1)
-    (trained, target, options), (fresh, same_target, _) = asked
-    assert trained is params and target is same_target and options == {'output': 'answer', 'steps': 3}
-    assert jax.tree.structure(fresh) == jax.tree.structure(params)
-    monkeypatch.setattr(sanity, 'attribute', of_parameters)
-    assert abs(randomization_check('rollout', EXPERIMENT, params, batch).mean()) < 0.7
+def test_fresh_parameters_are_those_that_a_run_of_that_seed_starts_with():
+    batch = shapes_of_batch(EXPERIMENT)
+    example = {name: jnp.zeros(x.shape, x.dtype) for name, x in batch.items()}
+    start = jax.jit(lambda: create_state(dataclasses.replace(EXPERIMENT, seed=5), batch).params)()
+    found = fresh_parameters(EXPERIMENT, example, seed=5)
+    jax.tree.map(np.testing.assert_array_equal, found, start)
