@@ -1,8 +1,8 @@
 """The parameter randomisation test: does an attribution depend on what the model has learned?
 
-Adebayo et al. 2018, all layers at once: Spearman's rank correlation of an example's attributions under trained and under
-fresh parameters, both for the class that the trained ones predict; of absolute values, for attributions may be of either
-sign. Near 1 the method shows the input or the architecture, not the model.
+Adebayo et al. 2018, all layers at once: Spearman's rank correlation of an example's attributions under trained and
+under fresh parameters, both for the class that the trained ones predict; of absolute values, for attributions may be of
+either sign. Near 1 the method shows the input or the architecture, not the model.
 """
 
 import dataclasses
