@@ -3,9 +3,10 @@
 import argparse
 import json
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from mmjax.config.files import name_of
 from mmjax.errors import UserError, nearest
@@ -16,9 +17,16 @@ from mmjax.train.manifest import code_version, other_code
 RUNS = Path('runs', 'check')  # below the working directory, as all runs are
 
 
-def measure(name: str, *, seeds: Sequence[int] = (), root: Path = ROOT) -> dict[int, float]:
-    """Returns the score of each seed (default: those of the file), from finished runs where there are any, else by
-    training. Prints a line for each.
+class Measured(NamedTuple):
+    """A recipe's score. minutes: how long it took; None where some of it was there before."""
+
+    score: float
+    minutes: float | None
+
+
+def measure(name: str, *, seeds: Sequence[int] = (), root: Path = ROOT) -> dict[int, Measured]:
+    """By seed (default: those of the file), from finished runs where there are any, else by training. Prints a line for
+    each.
     """
     from mmjax.train.run import evaluate, train
     from mmjax.train.stages import train_stages
@@ -28,9 +36,10 @@ def measure(name: str, *, seeds: Sequence[int] = (), root: Path = ROOT) -> dict[
     recipes = {seed: recipe_of(expected, seed=seed, root=root) for seed in seeds}  # all, before any is trained
     what = f'{expected.metric} over {expected.over}' if expected.over else expected.metric
     print(f'{name}: {what} of {" ".join([expected.config, *expected.overrides])}')
-    scores = {}
+    measured = {}
     for seed, recipe in recipes.items():
         run, file = _run(name, expected, seed), str(root / expected.config)
+        started, begun = time.monotonic(), run.exists()
         finished = all((path / 'results.json').exists() for path in _directories(run, recipe))
         if isinstance(recipe, dict):
             results = train_stages(recipe, workdir=str(run), config_file=file)
@@ -41,9 +50,12 @@ def measure(name: str, *, seeds: Sequence[int] = (), root: Path = ROOT) -> dict[
         for metric in filter(None, (expected.metric, expected.over)):
             if metric not in results:
                 raise UserError(f'{run}: its results have no {metric}{nearest(metric, results)}')
-        scores[seed] = float(results[expected.metric]) - (float(results[expected.over]) if expected.over else 0.0)
-        print(f'  seed {seed:<20} {scores[seed]:.4f}  {run}{", which was there" if finished else ""}', flush=True)
-    return scores
+        score = float(results[expected.metric]) - (float(results[expected.over]) if expected.over else 0.0)
+        minutes = None if begun else round((time.monotonic() - started) / 60, 1)
+        measured[seed] = Measured(score, minutes)
+        how = ', which was there' if finished else '' if begun else f', in {minutes} minutes'
+        print(f'  seed {seed:<20} {score:.4f}  {run}{how}', flush=True)
+    return measured
 
 
 def _run(name: str, expected: Expected, seed: int) -> Path:
@@ -126,11 +138,13 @@ def check(argv: Sequence[str], *, root: Path = ROOT) -> bool:
         check_writable(Path(given.json), flag='--json')
     flat: dict[str, float | bool] = {}
     for name, expected in expectations.items():
-        scores = measure(name, seeds=given.seeds, root=root)
+        measured = measure(name, seeds=given.seeds, root=root)
+        scores = {seed: found.score for seed, found in measured.items()}
         flat |= {f'{name}/{seed}': score for seed, score in scores.items()}
         flat |= {f'{name}/mean': sum(scores.values()) / len(scores), f'{name}/passed': show(expected, scores)}
         if given.write:
-            write(name, scores, root=root)
+            minutes = {seed: found.minutes for seed, found in measured.items() if found.minutes is not None}
+            write(name, scores, minutes=minutes, root=root)
     if given.json:
         Path(given.json).write_text(json.dumps(flat, indent=1) + '\n')
     return all(value for key, value in flat.items() if key.endswith('/passed'))

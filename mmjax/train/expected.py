@@ -34,7 +34,7 @@ class Expected:
     seeds: what it is measured with. floor: what is reached without the skill, by name.
     threshold: lowest allowed mean over the seeds. each: lowest allowed score of any seed. at_most: highest allowed
     score of any seed, for a control that must not have the skill. results: what was measured last, by seed; None where
-    nothing was yet.
+    nothing was yet. minutes: how long that took, set-up and scoring included, where it was done in one go.
     """
 
     config: str
@@ -50,6 +50,7 @@ class Expected:
     each: float | None = None
     at_most: float | None = None
     results: Mapping[str, float] | None = None
+    minutes: Mapping[str, float] | None = None
 
     def failures(self, scores: Mapping[int, float]) -> list[str]:
         """Returns, in words, each bound that scores by seed miss. A score that is NaN misses every bound."""
@@ -113,6 +114,7 @@ TAKES = {
     'each': NUMBER,
     'at_most': NUMBER,
     'results': f'{NUMBERS}, or null',
+    'minutes': f'{NUMBERS}, or null',
 }
 
 
@@ -127,7 +129,7 @@ def _fits(field: str, value: Any) -> bool:
         return value is None or number(value)
     if takes.startswith(NUMBERS):
         by_name = isinstance(value, dict) and all(map(number, value.values()))
-        return by_name or (value is None and field == 'results')
+        return by_name or (value is None and takes.endswith('or null'))
     if field == 'overrides':
         return isinstance(value, list) and all(isinstance(x, str) for x in value)
     whole = isinstance(value, list) and all(isinstance(x, int) and not isinstance(x, bool) and x >= 0 for x in value)
@@ -171,12 +173,19 @@ def check_seeds(name: str, expected: Expected, seeds: Sequence[int]) -> None:
             raise UserError(f'--write: seed {seed} is not one of the seeds {list(expected.seeds)} of {name}')
 
 
-def write(name: str, scores: Mapping[int, float], *, root: Path = ROOT) -> None:
-    """Stores measured scores in the file; those of other seeds stay. Raises UserError for a seed that it has not."""
-    expected, path = read(name, root=root), _path(name, root)
-    check_seeds(name, expected, list(scores))
-    results = {int(seed): score for seed, score in (expected.results or {}).items()} | dict(scores)
-    write_json(path, read_json(path) | {'results': {str(seed): results[seed] for seed in sorted(results)}})
+def write(name: str, scores: Mapping[int, float], *, minutes: Mapping[int, float], root: Path = ROOT) -> None:
+    """Stores what was measured in the file; other seeds keep theirs. minutes: of those that were done in one go.
+
+    Raises:
+        UserError: for a seed that the file has not.
+    """
+    path = _path(name, root)
+    check_seeds(name, read(name, root=root), list(scores))
+    stored = read_json(path)
+    for field, measured in (('results', scores), ('minutes', minutes)):
+        known = {int(seed): value for seed, value in (stored.get(field) or {}).items()} | dict(measured)
+        stored[field] = {str(seed): known[seed] for seed in sorted(known)}
+    write_json(path, stored if stored['minutes'] else {k: v for k, v in stored.items() if k != 'minutes'})
 
 
 def _path(name: str, root: Path) -> Path:

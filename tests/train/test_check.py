@@ -70,7 +70,12 @@ def test_seeds_json_and_write(tmp_path, trained, capsys):
     path = put(tmp_path)
     code, _ = answer(tmp_path, '--all', '--seeds', '1', '--write', '--json', 'flat.json', capsys=capsys)
     assert code == 0 and [seed for _, seed, _ in trained] == [1]
-    assert json.loads(path.read_text())['results'] == {'1': 0.95}
+    stored = json.loads(path.read_text())
+    assert stored['results'] == {'1': 0.95} and 0 <= stored['minutes']['1'] < 1
+    code, _ = answer(
+        tmp_path, 'good', '--seeds', '1', '--write', capsys=capsys
+    )  # of a run that was there no time is told
+    assert code == 0 and json.loads(path.read_text()) == stored
     assert json.loads(Path('flat.json').read_text()) == {'good/1': 0.95, 'good/mean': 0.95, 'good/passed': True}
 
 

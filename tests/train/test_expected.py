@@ -58,6 +58,7 @@ def test_what_was_measured_meets_what_is_expected(name):
     if expected.results is not None:
         assert set(expected.results) == {str(seed) for seed in expected.seeds}
         assert not expected.failures({int(seed): score for seed, score in expected.results.items()})
+    assert all(minutes < 15 for minutes in (expected.minutes or {}).values())  # on two cores
 
 
 def test_every_recipe_is_expected_to_reach_something():
@@ -135,9 +136,12 @@ def test_nan_misses_every_bound():
 def test_writing_changes_the_results_of_these_seeds_and_nothing_else(tmp_path):
     path = put(tmp_path, results={'1': 0.95}, floor={'chance': 0.5})
     before = json.loads(path.read_text())
-    write('good', {0: 0.91}, root=tmp_path)
+    write('good', {0: 0.91}, minutes={}, root=tmp_path)
     assert json.loads(path.read_text()) == before | {'results': {'0': 0.91, '1': 0.95}}
     assert list(json.loads(path.read_text())) == list(before)
     assert [file.name for file in path.parent.iterdir()] == ['good.json']
+    write('good', {0: 0.92, 1: 0.96}, minutes={1: 2.5}, root=tmp_path)
+    assert json.loads(path.read_text()) == before | {'results': {'0': 0.92, '1': 0.96}, 'minutes': {'1': 2.5}}
+    assert read('good', root=tmp_path).minutes == {'1': 2.5}
     with pytest.raises(UserError, match='--write: seed 7'):
-        write('good', {7: 0.9}, root=tmp_path)
+        write('good', {7: 0.9}, minutes={}, root=tmp_path)
