@@ -19,7 +19,7 @@ BLOCK = Block(attention=Attention(heads=2))
 MODEL = Model(
     {
         'image': PatchEncoder(width=16, patch=4, depth=1, block=BLOCK),
-        'text': TokenEncoder(vocabulary=11, width=16, depth=1, block=BLOCK, positions=Learned(length=9)),
+        'text': TokenEncoder(vocabulary=11, width=16, depth=1, block=BLOCK, positions=Learned(length=5)),
     },
     Early(depth=2, block=BLOCK),
     {'text': TokenLogits(vocabulary=11)},
@@ -43,7 +43,7 @@ def alone():
 
 
 def packed():
-    """One row of all three: nine words, and images in an order of their own."""
+    """One row of all three: nine words, more than there are positions, and images in an order of their own."""
     words = [word for text in TEXTS for word in text]
     segments = [number for number, text in enumerate(TEXTS, 1) for _ in text]
     causal = [int(i >= prefix) for text, prefix in zip(TEXTS, PREFIX, strict=True) for i in range(len(text))]

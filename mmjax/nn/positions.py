@@ -41,10 +41,11 @@ class Learned(Positions):
     """One learned vector a position, N(0, 0.02^2). Dosovitskiy et al. 2021, eq. 1.
 
     length: how many there are; 0: as many as the grid has places that the model is made with. Say it where longer
-    inputs are to come; a shorter sequence stands at the first of them.
+    inputs are to come; a shorter sequence stands at the first of them. A row of several packed sequences, whose
+    `positions` begin anew with each, may be longer; a sequence in it that is too long becomes NaN.
 
     Raises:
-        UserError: where the grid has more places than there are vectors.
+        UserError: where the grid of one sequence has more places than there are vectors.
     """
 
     length: int = field(default=0, metadata={'old': 0})
@@ -54,7 +55,7 @@ class Learned(Positions):
         self, x: Float[Array, 'b n d'], grid: Sequence[int], positions: Int[Array, 'b n'] | None = None
     ) -> Float[Array, 'b n d']:
         places, length = math.prod(grid), self._length(grid)
-        if places > length:
+        if places > length and positions is None:
             raise UserError(f'positions.length: {length} learned positions, but {places} places to stand at')
         table = parameter(self, 'embedding', (length, x.shape[-1]), ('positions', 'embed'))
         return x + (table[:places] if positions is None else jnp.take(table, positions, axis=0)).astype(x.dtype)

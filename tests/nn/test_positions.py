@@ -43,6 +43,16 @@ def test_positions_are_added(random_parameters):
     np.testing.assert_array_equal(NoPositions().apply({}, x, (6,)), x)
 
 
+def test_a_packed_row_may_be_longer_than_the_table_but_no_sequence_in_it(random_parameters):
+    x = jnp.zeros((1, 5, 4))
+    params = random_parameters(Learned(length=3), x[:, :3], (3,))
+    with pytest.raises(UserError, match='3 learned positions, but 5 places'):
+        Learned(length=3).apply(params, x, (5,))
+    found = Learned(length=3).apply(params, x, (5,), jnp.asarray([[0, 1, 0, 2, 3]]))
+    table = np.asarray(params['params']['embedding'])
+    np.testing.assert_array_equal(found[0], [*table[[0, 1, 0, 2]], [np.nan] * 4])
+
+
 @given(st.integers(0, 500), st.integers(0, 500), st.integers(0, 500))
 def test_scores_of_rotated_vectors_depend_on_the_difference_only(query, key, shift):
     q, k = (jnp.asarray(np.random.default_rng(i).standard_normal((1, 1, 1, 8)), jnp.float32) for i in range(2))

@@ -1,0 +1,44 @@
+"""`caption_emoji` on packed rows: some eight drawings with their names share a row, none seeing another.
+
+    scripts/mmjax train configs/caption_packed.py
+    scripts/mmjax train configs/caption_packed.py:large    # a size for a cluster, in all fourteen languages; not run here
+
+A row of `caption_emoji` is a name of at most 48 bytes, and most of it is padding; here a row of 192 holds as many as
+fit, with a drawing for each. The languages are sources of a mixture, in equal shares: `loss/caption/de` is that of one of them.
+The model is that of `caption_emoji`, learns about as many names a step, and is scored alike, a name to a row.
+"""
+
+import dataclasses
+
+from configs import caption_emoji
+from configs.caption_emoji import FIELDS, LEARNED, TEXT
+from mmjax.data import Data, Image, InLanguage, Mixture, Packed, RandomShift, Tfds
+from mmjax.data.builders.emoji import LANGUAGES
+from mmjax.experiment import Experiment
+
+ROW, ITEMS = 192, 10  # places for bytes and for drawings
+
+
+def learned(languages: tuple[str, ...] = LEARNED, *, side: int = 64) -> Mixture:
+    """side: of a drawing, in pixels."""
+    shift = RandomShift('image', pixels=round(0.1 * side))
+    source = Tfds('emoji', 'train+train_flags', FIELDS)
+    rows: dict[str, Packed] = {
+        language: Packed(
+            Data(source, (Image('image', size=side), InLanguage(LANGUAGES, language), TEXT, shift)),
+            lengths={'text': ROW},
+            items={'image': ITEMS},
+        )
+        for language in languages
+    }
+    return Mixture(dict(rows), dict.fromkeys(rows, 1.0))
+
+
+def experiment() -> Experiment:
+    return dataclasses.replace(caption_emoji.experiment(), name='caption_packed', data=learned(), batch_size=8)
+
+
+def large() -> Experiment:
+    """`caption_emoji` at its largest: 2.5 billion parameters."""
+    data = learned(LANGUAGES, side=224)
+    return dataclasses.replace(caption_emoji.large(), name='caption_packed_large', data=data, batch_size=512)
