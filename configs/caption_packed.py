@@ -1,11 +1,12 @@
 """`caption_emoji` on packed rows: some eight drawings with their names share a row, none seeing another.
 
     scripts/mmjax train configs/caption_packed.py
-    scripts/mmjax train configs/caption_packed.py:large    # a size for a cluster, in all fourteen languages; not run here
+    scripts/mmjax train configs/caption_packed.py:large    # a size for a cluster; not run here
 
 A row of `caption_emoji` is a name of at most 48 bytes, and most of it is padding; here a row of 192 holds as many as
-fit, with a drawing for each. The languages are sources of a mixture, in equal shares: `loss/caption/de` is that of one of them.
-The model is that of `caption_emoji`, learns about as many names a step, and is scored alike, a name to a row.
+fit, with a drawing for each. The languages (all fourteen of them in `large`) are sources of a mixture, in equal shares:
+`loss/caption/de` is that of one. The model is that of `caption_emoji`, learns about as many names a step, and is scored
+alike, a name to a row.
 """
 
 import dataclasses
