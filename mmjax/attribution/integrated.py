@@ -54,28 +54,27 @@ def integrated_gradients(
         raise UserError(f'steps: {steps} is below 1')
     target = predicted(model, params, encoded, output=output) if target is None else jnp.asarray(target)
     end = {name: tokens.values for name, tokens in encoded.items()}
-    start = {name: jnp.zeros_like(z) for name, z in end.items()}
     run = jax.jit(_integrate, static_argnames=('score_of', 'steps'))
 
     def score_of(params: Any, encoded: Encoded, values: Any) -> Float[Array, 'b']:
         moved = {name: tokens.replace(values=values[name]) for name, tokens in encoded.items()}
         return of_target(fuse_and_decode(model, {'params': params}, moved)[output], target)
 
-    return Integrated(*run(params, dict(encoded), start, end, score_of=score_of, steps=steps))
+    return Integrated(*run(params, dict(encoded), end, score_of=score_of, steps=steps))
 
 
-def _integrate(params: Any, encoded: Any, start: Any, end: Any, *, score_of: Any, steps: int) -> tuple[Any, Any]:
-    difference = jax.tree.map(jnp.subtract, end, start)
+def _integrate(params: Any, encoded: Any, end: Any, *, score_of: Any, steps: int) -> tuple[Any, Any]:
+    start = jax.tree.map(jnp.zeros_like, end)
     gradient = jax.grad(lambda values: score_of(params, encoded, values).sum())
 
     def add(total: Any, point: tuple[Array, Array]) -> tuple[Any, None]:
         a, weight = point
-        slopes = gradient(jax.tree.map(lambda z, d: z + a * d, start, difference))
+        slopes = gradient(jax.tree.map(lambda z: a * z, end))
         return jax.tree.map(lambda t, s: t + weight * s, total, slopes), None
 
     points, weights = map(jnp.asarray, path(steps))
-    mean = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, difference), (points, weights))[0]
-    attributions = {name: (slope * difference[name]).sum(axis=-1) for name, slope in mean.items()}
+    mean = jax.lax.scan(add, start, (points, weights))[0]
+    attributions = {name: (slope * end[name]).sum(axis=-1) for name, slope in mean.items()}
     change = score_of(params, encoded, end) - score_of(params, encoded, start)
     total = jnp.stack([x.sum(axis=-1) for x in attributions.values()]).sum(axis=0)
     return attributions, jnp.abs(total - change) / jnp.maximum(jnp.abs(change), jnp.finfo(change.dtype).tiny)

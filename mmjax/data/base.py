@@ -109,7 +109,8 @@ class Measure(abc.ABC):
 
 
 class Feed(abc.ABC):
-    """What a run trains on: `Data`, a `Mixture` of several, or rows into which they are packed (`Packed`).
+    """What a run trains on: `Data`, a `Mixture` of several, rows into which they are packed (`Packed`), or examples
+    that have some fields of another (`Permuted`).
 
     workers: processes that read ahead; see `Data`.
     """
@@ -173,7 +174,7 @@ def entries(example: Example, key: str, *, asker: str) -> Example:
     return {name: value for name, value in example.items() if name == key or name.startswith(f'{key}/')}
 
 
-def without_workers(data: Data, *, holder: str) -> None:
+def without_workers(data: Feed, *, holder: str) -> None:
     """Raises UserError where data that something else reads have workers, which it would not start."""
     if data.workers:
         raise UserError(f'{holder}: workers={data.workers} of the data in it start nothing; set workers of {holder}')

@@ -7,6 +7,7 @@ the number of processes, workers and restarts cannot show in the data.
 """
 
 import functools
+import hashlib
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from mmjax.errors import UserError
 HostBatch = dict[str, np.ndarray]  # of one process, before it is placed on devices
 
 READ_AHEAD = 2  # batches ready before they are asked for
-OPEN_AT_ONCE = 8  # opened data sets, with their caches, that a process keeps
+OPEN_AT_ONCE = 32  # opened data sets, with their caches, that a process keeps
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,13 @@ def epoch_row(place: int, *, length: int, seed: int) -> int:
 def _epoch_seed(seed: int, epoch: int) -> int:
     # Mixed, not added: runs with seeds 0 and 1 must not share the order of their epochs 1 and 0.
     return int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0])
+
+
+@functools.lru_cache(maxsize=256)
+def seed_of(seed: int, name: str) -> int:
+    """The seed of what is drawn under a name of its own in a run with this seed."""
+    number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], 'big')
+    return int(np.random.SeedSequence((seed, number)).generate_state(1, np.uint64)[0])
 
 
 def generator(seed: int, place: int, position: int) -> np.random.Generator:

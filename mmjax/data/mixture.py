@@ -1,6 +1,5 @@
 """Several sources in one stream, each with its share."""
 
-import functools
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
@@ -9,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mmjax.data.base import Data, Example, Feed, Measure, Stream, without_workers
+from mmjax.data.loader import seed_of
 from mmjax.data.measure import Examples
 from mmjax.data.tokenizer import check_vocabularies
 from mmjax.errors import UserError, nearest
@@ -54,8 +54,8 @@ class Mixture(Feed):
                 raise UserError(f"mixture.weights['{name}'] is {weight}: use a number from 0 on")
         if not sum(self.weights.values()):
             raise UserError(f'mixture.weights sum to zero ({self.weights}): give one source a weight above 0')
-        for data in self.parts.values():
-            without_workers(data, holder='mixture')
+        for name in self.parts:
+            without_workers(self.sources[name], holder='mixture')
 
     @property
     def parts(self) -> dict[str, Data]:
@@ -104,6 +104,7 @@ class _Mixed(Stream):
         for number, (name, stream) in enumerate(self._streams.items()):
             mine = [i for i, (source, _) in enumerate(where) if source == number]
             if mine:
+                # By name: a source that is added changes the order of no other, and equal data are drawn apart.
                 drawn = stream.examples([where[i][1] for i in mine], seed=seed_of(seed, name))
                 found |= {i: e | {'source': np.int32(number)} for i, e in zip(mine, drawn, strict=True)}
         return [found[i] for i in range(len(where))]
@@ -136,13 +137,6 @@ def locate(place: int, units: Sequence[int]) -> tuple[int, int]:
             return source, before
         place, left = place - before, left - unit
     raise AssertionError('the last source with a share takes all that is left')
-
-
-@functools.lru_cache(maxsize=256)
-def seed_of(seed: int, name: str) -> int:
-    # By name: a source that is added changes the order of no other, and equal data under two names are drawn apart.
-    number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], 'big')
-    return int(np.random.SeedSequence((seed, number)).generate_state(1, np.uint64)[0])
 
 
 def _check_examples(streams: Mapping[str, Stream]) -> None:

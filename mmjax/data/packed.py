@@ -13,7 +13,7 @@ from mmjax.data.packing import Plan, packed_row, plan
 from mmjax.errors import UserError, nearest
 
 ORDER_SEED = 0  # of the order in which examples are packed, the same in all runs
-PLANS_AT_ONCE = 8
+PLANS_AT_ONCE = 32
 
 
 @dataclass(frozen=True)

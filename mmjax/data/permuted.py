@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mmjax.data.base import Data, Example, Feed, Measure, Stream, without_workers
-from mmjax.data.loader import OpenData, epoch_row, open_data
-from mmjax.data.mixture import seed_of
+from mmjax.data.loader import OpenData, epoch_row, open_data, seed_of
 from mmjax.errors import UserError
 
 
@@ -13,12 +12,13 @@ from mmjax.errors import UserError
 class Permuted(Feed):
     """The data, with some fields permuted over the whole split, all of them alike: a permutation for each run's seed.
 
-    It stays the same from epoch to epoch, so each value is as frequent as it was, can be learned by heart, and tells
-    nothing of its example. Values that change places within a batch (the view `Mismatched`) are not that: each one is
-    known not to be the example's own, so the others of the batch tell against the true one, and models that learned
-    from such labels came out below chance. A field `f` brings all `f/…` along.
+    Each value is as frequent as it was and tells nothing of its example; it stays there from epoch to epoch, to be
+    learned by heart. Values that change places within a batch (the view `Mismatched`) are not that: each one is known
+    not to be the example's own, so the others of the batch tell against the true one, and models that learned from such
+    labels came out below chance. A field `f` brings all `f/…` along.
 
-    workers: see `Data`; that of `data` is 0.
+    workers: see `Data`; that of `data` is 0. Each example is read with the one whose fields it has, at twice the cost
+    where they are not cached.
 
     Raises:
         UserError: at opening, where the examples have no such field.

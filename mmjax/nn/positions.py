@@ -42,7 +42,8 @@ class Learned(Positions):
 
     length: how many there are; 0: as many as the grid has places that the model is made with. Say it where longer
     inputs are to come; a shorter sequence stands at the first of them. A row of several packed sequences, whose
-    `positions` begin anew with each, may be longer; a sequence in it that is too long becomes NaN.
+    `positions` begin anew with each, may be longer; a place beyond the last is NaN (training asks whether the model can
+    read each sequence by itself, `train.checks`).
 
     Raises:
         UserError: where the grid of one sequence has more places than there are vectors.

@@ -39,7 +39,8 @@ def examined(
     told['curve'] = [_finite_mean(values) for values in zip(*(curve['loss'] for curve in curves), strict=True)]
     told['gradients'] = _gradients(curves, study.base.model.inputs)
     losses = [name for name in curves[0] if name.startswith('loss/') and all(name in curve for curve in curves)]
-    told['losses'] = {n.removeprefix('loss/'): _finite_mean(curve[n][-1] for curve in curves) for n in losses}
+    if losses:
+        told['losses'] = {n.removeprefix('loss/'): _finite_mean(curve[n][-1] for curve in curves) for n in losses}
     if 'explained' in done[0]:
         told['explained'] = {k: v for k, v in done[0]['explained'].items() if k != 'pictures'}
         told['pictures'] = [_named(picture, study) for picture in done[0]['explained'].get('pictures', ())]

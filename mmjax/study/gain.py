@@ -57,7 +57,7 @@ def measure(
                 kind: np.stack([_right(_directory(workdir, path, seed) / f'{kind}{share}') for seed in seeds])
                 for kind in (TUNED, SCRATCH)
             }
-            of = clusters_of(stages[f'{TUNED}{share}'].evals['test'].data, clusters, asker='pretraining_gain')
+            of = clusters_of(stages[f'{TUNED}{share}'].evals['test'].data, clusters, asker='--clusters')
             gain = arm_difference(right[TUNED], right[SCRATCH], clusters=of)
             means = {kind: arm_mean(x, clusters=of) for kind, x in right.items()}
             print(

@@ -30,8 +30,8 @@ BALANCE = (
     'gradients in training; a larger encoder has a larger one.'
 )
 LOSSES = (
-    'At equal {regime}, the losses of arms with several objectives, such as a classifier for each modality, in the '
-    'last twentieth of training: each without its weight.'
+    'At equal {regime}, the losses of arms with several objectives, such as a classifier for each modality, over the '
+    'last stretch of their curves: each without its weight.'
 )
 EXPLAINED = (
     'Of the first seed. Perturbation: area under the share of unchanged answers while tokens are masked, the most or '

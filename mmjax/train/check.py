@@ -39,7 +39,8 @@ def measure(name: str, *, seeds: Sequence[int] = (), root: Path = ROOT) -> dict[
     measured = {}
     for seed, recipe in recipes.items():
         run, file = _run(name, expected, seed), str(root / expected.config)
-        started, begun = time.monotonic(), run.exists()
+        # Scores by other evaluations take no training of their own.
+        started, begun = time.monotonic(), run.exists() or bool(expected.by)
         finished = all((path / 'results.json').exists() for path in _directories(run, recipe))
         if isinstance(recipe, dict):
             results = train_stages(recipe, workdir=str(run), config_file=file)
@@ -90,7 +91,7 @@ def _arguments(argv: Sequence[str], *, root: Path) -> argparse.Namespace:
     parser.add_argument('names', nargs='*', metavar='NAME', help=f'one of: {", ".join(names(root))}')
     parser.add_argument('--all', action='store_true', help='all of them but those that need what is not everywhere')
     parser.add_argument('--seeds', nargs='+', type=int, default=[], metavar='N', help='instead of those of the file')
-    parser.add_argument('--write', action='store_true', help='store the scores in configs/expected/NAME.json')
+    parser.add_argument('--write', action='store_true', help='store scores and minutes in configs/expected/NAME.json')
     parser.add_argument('--json', metavar='FILE', help='also write the scores and verdicts as flat JSON')
     flags = [flag for action in parser._actions for flag in action.option_strings]
     given, unknown = parser.parse_known_args(argv)

@@ -46,6 +46,21 @@ def check_objectives(experiment: Experiment, params: Any, batch: Shapes) -> None
     jax.eval_shape(judge, params, dict(batch), jax.random.key(0))
 
 
+def check_alone(experiment: Experiment, params: Any, batch: Shapes) -> None:
+    """Raises UserError where the model cannot read an example of packed rows by itself, as evaluations show it:
+    positions begin anew with each, so whether there are enough of them does not show in a row.
+    """
+    if not any(key.endswith('/segments') for key in batch):
+        return
+    for name, part in experiment.data.parts.items():
+        (example,) = part.open().examples([0], seed=0)
+        alone = {key: np.asarray(x)[None] for key, x in example.items()}
+        try:
+            jax.eval_shape(functools.partial(apply_model, experiment, train=False), params, alone)
+        except UserError as error:
+            raise UserError(f'{f"of the source {name}: " if name else ""}{error}') from error
+
+
 def check_evaluations(experiment: Experiment, params: Any) -> None:
     """Raises UserError where an evaluation asks for what the model or its own data do not have. params: by shape."""
     for name, evaluation in experiment.evals.items():

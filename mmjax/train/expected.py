@@ -1,7 +1,7 @@
 """What each recipe is expected to reach: configs/expected/NAME.json.
 
     {"config": "configs/easy_vqa.py", "overrides": [], "metric": "test/accuracy", "floor": {"question only": 0.67},
-     "threshold": 0.99, "each": 0.985, "seeds": [0, 1, 2], "results": {"0": 0.993, …},
+     "threshold": 0.99, "each": 0.985, "seeds": [0, 1, 2], "results": {"0": 0.993, …}, "minutes": {"0": 9.5, …},
      "command": "scripts/check easy_vqa"}
 
 `scripts/check NAME` measures it (check.py).
@@ -93,9 +93,10 @@ def read(name: str, *, root: Path = ROOT) -> Expected:
         raise UserError(f'{path}: give threshold, which the mean must reach, or at_most for a control; one of the two')
     if expected.by and expected.overrides:
         raise UserError(f'{path}: by is of the run of a recipe as it is written; leave out overrides')
-    unknown = set(expected.results or ()) - {str(seed) for seed in expected.seeds}
-    if unknown:
-        raise UserError(f'{path}: results has {", ".join(sorted(unknown))}, which seeds {list(expected.seeds)} has not')
+    seeds = [str(seed) for seed in expected.seeds]
+    for field, of, allowed in (('results', 'seeds', seeds), ('minutes', 'results', list(expected.results or ()))):
+        if unknown := set(getattr(expected, field) or ()) - set(allowed):
+            raise UserError(f'{path}: {field} has {", ".join(sorted(unknown))}, which {of} {[*map(int, allowed)]} has not')
     return expected
 
 
@@ -182,10 +183,18 @@ def write(name: str, scores: Mapping[int, float], *, minutes: Mapping[int, float
     path = _path(name, root)
     check_seeds(name, read(name, root=root), list(scores))
     stored = read_json(path)
-    for field, measured in (('results', scores), ('minutes', minutes)):
-        known = {int(seed): value for seed, value in (stored.get(field) or {}).items()} | dict(measured)
-        stored[field] = {str(seed): known[seed] for seed in sorted(known)}
-    write_json(path, stored if stored['minutes'] else {k: v for k, v in stored.items() if k != 'minutes'})
+    before = stored.get('results') or {}
+    # Minutes are of the score beside them.
+    kept = {s: m for s, m in (stored.pop('minutes', None) or {}).items() if scores.get(int(s), before[s]) == before[s]}
+    stored['results'] = _by_seed(before, scores)
+    if taken := _by_seed(kept, minutes):
+        stored['minutes'] = taken
+    write_json(path, stored)
+
+
+def _by_seed(stored: Mapping[str, float], measured: Mapping[int, float]) -> dict[str, float]:
+    known = {int(seed): value for seed, value in stored.items()} | dict(measured)
+    return {str(seed): known[seed] for seed in sorted(known)}
 
 
 def _path(name: str, root: Path) -> Path:

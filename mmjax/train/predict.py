@@ -115,13 +115,14 @@ def _example(experiment: Experiment, inputs: Mapping[str, str]) -> dict[str, Any
 
 def _check_prompt(experiment: Experiment, modality: str, value: str) -> None:
     """Raises UserError where the data have a list of prompts without this one."""
-    for transform in transforms_of(experiment.data):
-        prompts = getattr(transform, 'prompts', ())
-        if getattr(transform, 'key', None) == modality and prompts and value not in prompts:
-            raise UserError(
-                f"--{modality}: '{value}' is no prompt that the model was trained with{nearest(value, prompts)} (they "
-                f'are {", ".join(prompts)})'
-            )
+    transforms = [t for part in experiment.data.parts.values() for t in part.transforms]
+    of_text = [t for t in transforms if getattr(t, 'key', None) == modality]
+    prompts = [prompt for transform in of_text for prompt in getattr(transform, 'prompts', ())]
+    if prompts and value not in prompts:
+        raise UserError(
+            f"--{modality}: '{value}' is no prompt that the model was trained with{nearest(value, prompts)} (they "
+            f'are {", ".join(prompts)})'
+        )
 
 
 def _read(name: str, path: str) -> bytes:

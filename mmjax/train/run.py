@@ -21,7 +21,7 @@ from mmjax.evals.base import Columns
 from mmjax.experiment import Experiment
 from mmjax.sharding import check_batch
 from mmjax.train.checkpoint import Checkpoints
-from mmjax.train.checks import check_classes, check_evaluations, check_objectives
+from mmjax.train.checks import check_alone, check_classes, check_evaluations, check_objectives
 from mmjax.train.directory import claimed, load_experiment
 from mmjax.train.evaluate import Scorer
 from mmjax.train.files import read_json, write_json
@@ -84,6 +84,7 @@ def prepare(experiment: Experiment, *, run: Path | None) -> Prepared:
     shapes = abstract_state(experiment, batch, mesh)
     check_classes(experiment)
     check_objectives(experiment, shapes.params, batch)
+    check_alone(experiment, shapes.params, batch)
     check_evaluations(experiment, shapes.params)
     begins = run is not None and not has_checkpoint(run)
     return Prepared(mesh, batch, shapes, find_start(experiment, shapes.params, run=run) if begins else None)

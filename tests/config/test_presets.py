@@ -16,7 +16,7 @@ import pytest
 from mmjax import config
 from mmjax.config import swaps
 from mmjax.config.tree import to_tree
-from mmjax.data.transforms import prepare
+from mmjax.data.transforms import prepare, transforms_of
 from mmjax.decoders.tokens import PatchPixels
 from mmjax.experiment import Experiment
 from mmjax.sharding import MeshShape
@@ -80,7 +80,7 @@ def test_the_size_for_a_cluster_has_shapes(name):
 def assert_shapes(experiment: Experiment) -> int:
     """Those of state and outputs are what the decoders say. Returns the number of parameters."""
     absent = {key: None for key in experiment.model.encoders} | {'answer': np.int32(0), 'weight': np.float32(1)}
-    row = prepare(absent, experiment.data.transforms)
+    row = prepare(absent, transforms_of(experiment.data))
     batch = {key: jax.ShapeDtypeStruct((8, *np.shape(x)), np.asarray(x).dtype) for key, x in row.items()}
     state = abstract_state(experiment, batch, MeshShape(fsdp=4).build())
     outputs = jax.eval_shape(lambda p, b: predict_step(p, b, experiment=experiment), state.params, batch)

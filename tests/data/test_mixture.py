@@ -16,6 +16,7 @@ from mmjax.data import (
     Data,
     Image,
     Mixture,
+    Packed,
     RandomShift,
     Reader,
     Source,
@@ -179,6 +180,7 @@ def changed(**fields):
         (lambda: ({'a': SHORT, 'b': LONG}, {'a': 1.0}), r"sources has 'b', which mixture.weights has not"),
         (lambda: ({'a/b': SHORT}, {'a/b': 1.0}), "without '/'"),
         (lambda: ({'a': changed(workers=2)}, {'a': 1.0}), 'set workers of mixture'),
+        (lambda: ({'a': Packed(SHORT, lengths={'text': 64}, workers=2)}, {'a': 1.0}), 'set workers of mixture'),
         (lambda: ({'a': Mixture({'b': SHORT}, {'b': 1.0})}, {'a': 1.0}), r"sources\['a'\] is a mixture itself"),
     ],
 )

@@ -6,10 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from mmjax.data import Data, Reader, Source
+from mmjax.data import Data, Reader, Source, train_batches
 from mmjax.data.permuted import Permuted
 from mmjax.errors import UserError
+from mmjax.train.lanes import Lanes
+from mmjax.train.run import shapes_of_batch
+from tests.data import streams
 from tests.train import toy
+from tests.train.test_lanes import small
 
 ROWS = 200
 
@@ -71,6 +75,31 @@ def test_the_order_of_the_inputs_is_that_of_the_data():
     assert permuted.fingerprint != plain.fingerprint
     for a, b in zip(plain.examples(range(20), seed=1), permuted.examples(range(20), seed=1), strict=True):
         assert a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a if name != 'answer')
+
+
+def test_batches_do_not_depend_on_processes_or_the_start():
+    data = Permuted(toy.data(), ('answer',))
+    whole = streams.take(data, 4, size=8)
+    for other in (streams.take(data, 4, size=8, processes=2), streams.take(data, 2, size=8, start=2)):
+        for a, b in zip(whole[-len(other) :], other, strict=True):
+            assert a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
+
+
+def test_lanes_of_several_seeds_have_labels_of_their_own(monkeypatch):
+    """What one program of several runs is given at its first step."""
+    given = []
+    monkeypatch.setattr('mmjax.train.lanes.place_batch', lambda batch, mesh, leading: given.append(batch) or batch)
+    experiment = toy.experiment(model=small(), data=Permuted(toy.data(), ('answer',)), steps=1, evals={})
+    runs = [dataclasses.replace(experiment, seed=seed) for seed in (0, 1)]
+    Lanes(experiment, shapes_of_batch(experiment), experiment.mesh.build()).train(runs)
+    for lane, run in enumerate(runs):
+        alone = next(train_batches(run.data, batch_size=run.batch_size, seed=run.seed))
+        assert all(np.array_equal(alone[name], given[0][name][lane]) for name in alone)
+
+
+def test_workers_are_its_own():
+    with pytest.raises(UserError, match='set workers of permuted'):
+        Permuted(dataclasses.replace(toy.data(), workers=1), ('answer',))
 
 
 def test_a_field_that_is_not_there_is_told_at_once():

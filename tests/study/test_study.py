@@ -242,6 +242,12 @@ def test_what_two_regimes_share_is_left_once(trained):
     assert outlook(same, {}).left == 20 + 12
     sizes = {(r, a): other if (r, a) == ('flops', 'late') else fit for r in regimes for a in ('early', 'late')}
     assert outlook(Plan(study(regimes=regimes), sizes), {}).left == 30 + 18
+    row = {'metrics': {'validation/accuracy': 0.5}, 'seconds': 1.0}
+    first = next(same.wanted({}))
+    rows = {run.key: row for run in first}  # the reference is tuned, in one regime
+    assert outlook(same, rows).left == 6 + 10 + 6
+    rows |= {run.key: row for run in next(same.wanted(rows))}  # and done
+    assert outlook(same, rows).left == 10 + 6
 
 
 def test_an_arm_beyond_the_tolerance_is_left_out(tmp_path, trained, monkeypatch, capsys):

@@ -39,7 +39,7 @@ from mmjax.objectives.masked import MaskedTokens
 from mmjax.objectives.next_token import NextToken
 from mmjax.optim import AdamW, WarmupConstant
 from mmjax.train.floor import floors
-from mmjax.train.predict import predict
+from mmjax.train.predict import _check_prompt, predict
 from mmjax.train.run import train
 from mmjax.views.masked import MaskedImage, MaskedText
 from mmjax.views.together import Together
@@ -135,6 +135,16 @@ def test_it_writes_what_it_sees_in_the_language_that_is_asked_for(run, tmp_path)
         assert answer['text']['text'] == name and -0.5 < answer['text']['score'] <= 0
     with pytest.raises(UserError, match=r"--text: 'dee:' is no prompt .*did you mean 'de:'\? \(they are en:, de:\)"):
         predict(str(directory), {'text': 'dee:'}, trust=TRUST)
+
+
+def test_the_prompts_of_a_mixture_are_those_of_all_its_sources():
+    image = Image('image', size=8)
+    sources = {name: Data(Drawings(), (image, InLanguage(LANGUAGES, name), TEXT)) for name in LANGUAGES}
+    mixed = experiment(data=Mixture(sources, dict.fromkeys(sources, 1.0)))
+    for language in LANGUAGES:
+        _check_prompt(mixed, 'text', f'{language}:')
+    with pytest.raises(UserError, match=r'they are en:, de:'):
+        _check_prompt(mixed, 'text', 'fr:')
 
 
 def test_the_floor_is_the_name_of_the_nearest_drawing():

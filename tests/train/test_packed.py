@@ -125,6 +125,9 @@ def test_an_evaluation_is_of_one_split():
         experiment(DATA, evals={'test': evaluation}).check()
 
 
+SHORT = TokenEncoder(vocabulary=258, width=16, depth=0, positions=Learned(length=8))
+
+
 def changed(**parts):
     return experiment(PACKED).model.clone(**parts)
 
@@ -146,6 +149,13 @@ def changed(**parts):
                 'model': changed(encoders={'text': RecurrentEncoder(258, width=16), 'image': PatchEncoder(width=16)})
             },
             'model.encoders.text: RecurrentEncoder cannot keep examples apart.*packed.items, not packed.lengths',
+        ),
+        (
+            lambda: {
+                'data': dataclasses.replace(PACKED, lengths={'text': 24}),
+                'model': changed(encoders={**experiment(PACKED).model.encoders, 'text': SHORT}),
+            },
+            'positions.length: 8 learned positions, but 12 places',
         ),
         (
             lambda: {'data': dataclasses.replace(PACKED, lengths={'image': 2}, items={'text': 3})},
