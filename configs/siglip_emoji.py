@@ -3,9 +3,10 @@
     scripts/mmjax train configs/siglip_emoji.py
     scripts/mmjax train configs/siglip_emoji.py:large    # a size for a cluster; not run here
 
-Measured with one seed (`scripts/check siglip_emoji`), recall@10 from image to name: English 24.3 % (17.6 to 32.4), German
-22.5, Russian 26.6, Japanese 24.3, Portuguese, which it never saw, 17.8 (11.2 to 27.0): above chance, and not above
-`nearest_seen@10`. Korean, unseen too, 4.1 (2.0 to 8.3), is not above chance. It is not told apart from `clip_emoji`.
+Measured with one seed (`scripts/check siglip_emoji`), recall@10 from image to name: English 24.3 % (17.6 to 32.4),
+German 22.5, Russian 26.6, Japanese 24.3, Portuguese, which it never saw, 17.8 (11.2 to 27.0): above chance, and not
+above `nearest_seen@10`. Korean, unseen too, 4.1 (2.0 to 8.3), is not above chance. It is not told apart from
+`clip_emoji`.
 """
 
 import dataclasses
