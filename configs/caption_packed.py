@@ -6,7 +6,11 @@
 A row of `caption_emoji` is a name of at most 48 bytes, and most of it is padding; here a row of 192 holds as many as
 fit, with a drawing for each. The languages (all fourteen of them in `large`) are sources of a mixture, in equal shares:
 `loss/caption/de` is that of one. The model is that of `caption_emoji`, learns about as many names a step, and is scored
-alike, a name to a row. Not measured yet; `scripts/check caption_packed` asks for `caption_emoji`'s floor.
+alike, a name to a row.
+
+Measured with one seed: chrF 14.6 in English (16.6 by beam search), 16.3 to 19.7 in the other languages, all below the
+name of the nearest drawing (20.9; 22.4 to 23.9), and 17.0 for drawings that it had seen: it has not learned what there
+is to learn when its steps end. `scripts/check caption_packed` asks for that floor, and fails.
 """
 
 import dataclasses

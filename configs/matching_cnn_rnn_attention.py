@@ -7,7 +7,9 @@ Drawings of emoji and their names in twelve languages, those of `clip_emoji`, wh
 same test split: half of the names that it sees are another's. `test_en/auc`: how likely a pair of emoji of which no
 variant was in training scores above a mismatched one. `found_en`: recall@k where every name is tried with every
 drawing, 28,561 passes of the fusion, beside `clip_emoji`'s `test_en`, which needs none.
-Not measured yet: what configs/expected/matching_cnn_rnn_attention.json asks for is a guess.
+Measured with one seed: an AUC of 53.6 % in English, 53.4 to 57.4 in German, Russian and Japanese, where chance is 50,
+and found among ten in 5.9 % (chance 7.7): it has learned next to nothing when its steps end, and `scripts/check
+matching_cnn_rnn_attention`, which asks for an AUC of 60 %, fails. `clip_emoji` learns from the same drawings and names.
 """
 
 import dataclasses
