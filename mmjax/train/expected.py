@@ -96,7 +96,9 @@ def read(name: str, *, root: Path = ROOT) -> Expected:
     seeds = [str(seed) for seed in expected.seeds]
     for field, of, allowed in (('results', 'seeds', seeds), ('minutes', 'results', list(expected.results or ()))):
         if unknown := set(getattr(expected, field) or ()) - set(allowed):
-            raise UserError(f'{path}: {field} has {", ".join(sorted(unknown))}, which {of} {[*map(int, allowed)]} has not')
+            raise UserError(
+                f'{path}: {field} has {", ".join(sorted(unknown))}, which {of} {[*map(int, allowed)]} has not'
+            )
     return expected
 
 
