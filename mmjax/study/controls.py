@@ -26,9 +26,10 @@ LAYERS = ('depth', 'block', 'remat', 'unroll')  # what a tower takes from the fu
 def controls(base: Experiment) -> tuple[Arm, ...]:
     """Every control of a base experiment: for each modality alone, shuffled and constant; and over all of them.
 
-    only_M: sees no other modality, in training and test. shuffled_M: that modality always is another example's.
-    constant_M: it is always the same. shuffled_labels: the targets of training are permuted over the split, anew for
-    each seed; it must be at chance.
+    only_M: sees no other modality, in training and test. shuffled_M: that modality always is another example's of the
+    batch (in a split whose neighbours share an image that may be the same one; `data.spread` parts them). constant_M:
+    it is always the same. shuffled_labels: the targets of training are permuted over the split, anew for each seed; it
+    must be at chance.
     isolated: no modality reads another. ensemble: a model for each modality, none knowing of the other, whose
     probabilities are averaged. larger_mlp: the base with an MLP of ratio 8, not matched: is size what it takes?
     longer: the base with twice the steps, not matched: how far from its plateau is it?
