@@ -5,7 +5,9 @@ and drawings that the match score learns to tell from the right ones (Li et al. 
     scripts/mmjax train configs/matching_hard_negatives.py:large    # a size for a cluster; not run here
 
 Encoders run once a step. `towers_en` is the retrieval of the same model's towers, `found_en` that of its match score.
-Not measured yet: what configs/expected/matching_hard_negatives.json asks for is a guess.
+Measured with one seed: the towers find the English name of an unseen kind among ten in 21.9 % (14.7 to 31.4), the match
+score in 10.1 (5.8 to 16.8; chance 7.7); its AUC is 51.7 %, chance 50. So the towers learn and the match score does not
+carry over; `scripts/check matching_hard_negatives`, which asks for an AUC of 60 %, fails.
 """
 
 import dataclasses
