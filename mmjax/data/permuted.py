@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mmjax.data.base import Data, Example, Feed, Measure, Stream, without_workers
+from mmjax.data.base import Data, Example, Feed, Measure, Stream, entries, without_workers
 from mmjax.data.loader import OpenData, epoch_row, open_data, seed_of
-from mmjax.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -41,12 +40,9 @@ class Permuted(Feed):
 
 class _Permuted(Stream):
     def __init__(self, opened: OpenData, fields: tuple[str, ...]):
-        (example,) = opened.examples([0], seed=0)
-        there = sorted(example.keys() - {'index'})
-        if missing := [name for name in fields if name not in there]:
-            raise UserError(f"permuted.fields: the examples have no '{missing[0]}' (they have {there})")
-        self._moved = [name for name in there if any(name == f or name.startswith(f'{f}/') for f in fields)]
         self._opened, self._fields = opened, fields
+        (example,) = opened.read([0], [0], seed=0)
+        self._moved(example)  # raises where a field is not there
 
     @property
     def labels(self) -> dict[str, tuple[str, ...]]:
@@ -65,7 +61,12 @@ class _Permuted(Stream):
         order = seed_of(seed, 'permuted')
         givers = [epoch_row(int(example['index']), length=len(self), seed=order) for example in own]
         others = self._opened.read(givers, places, seed=seed)
-        return [x | {name: other[name] for name in self._moved} for x, other in zip(own, others, strict=True)]
+        return [x | self._moved(other) for x, other in zip(own, others, strict=True)]
 
     def mean(self, measure: Measure) -> float:
         return self._opened.mean(measure)
+
+    def _moved(self, example: Example) -> Example:
+        """What goes to another example."""
+        found = [entries(example, field, asker='permuted.fields') for field in self._fields]
+        return {name: value for values in found for name, value in values.items()}

@@ -117,7 +117,7 @@ def _check_prompt(experiment: Experiment, modality: str, value: str) -> None:
     """Raises UserError where the data have a list of prompts without this one."""
     transforms = [t for part in experiment.data.parts.values() for t in part.transforms]
     of_text = [t for t in transforms if getattr(t, 'key', None) == modality]
-    prompts = [prompt for transform in of_text for prompt in getattr(transform, 'prompts', ())]
+    prompts = list(dict.fromkeys(p for transform in of_text for p in getattr(transform, 'prompts', ())))
     if prompts and value not in prompts:
         raise UserError(
             f"--{modality}: '{value}' is no prompt that the model was trained with{nearest(value, prompts)} (they "
