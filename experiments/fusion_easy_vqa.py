@@ -73,7 +73,7 @@ def study() -> Study:
         ),
         reference='early',
         seeds=tuple(range(100, 111)),
-        probes=probes(('image', 'text'), small.spread(split('test[:1000]')), additive=128),
+        probes=probes(('image', 'text'), small.spread(split('test[:1000]')), additive=512),
         explanation=Explanation(
             split('test'), examples=128, classes=ANSWERS, image='image', objects=object_mask, pictures=6
         ),
