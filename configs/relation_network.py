@@ -8,10 +8,8 @@ Santoro et al. 2017, section 5.2, from pixels: the relation network answers more
 a CNN with an MLP 63 % of the relational ones. As there four convolutions of stride 2 make 25 cells, a layer g reads
 each pair of them and the question, and a layer f the sum; here the question is two words, the cells have learned
 positions, and from pixels g is 128 wide (2,000 there), so that an hour on a core shows something. Where only the shapes
-and not the places are known, 79.7 % of our relational questions can be answered (`mmjax/data/builders/sort_of_clevr.py`).
+are known, and no place, 79.7 % of our relational questions can be answered (mmjax/data/builders/sort_of_clevr.py).
 """
-
-import dataclasses
 
 from mmjax.data import Data, Image, Tfds, Words
 from mmjax.data.base import Transform

@@ -24,13 +24,8 @@ from mmjax.study.explained import Explanation
 from mmjax.study.probes import probes
 from mmjax.study.study import Arm, Study
 
-# Accuracy on the unseen pairs of the commonest answer of training, of the commonest one to each question, and the
-# latter's on yes/no questions alone (tests/data/builders/test_easy_vqa.py).
-REFERENCES = {
-    'commonest answer of training': 0.361,
-    'commonest answer to each question': 0.635,
-    'the latter of yes/no questions alone': 0.818,
-}
+# Accuracy on the unseen pairs (tests/data/builders/test_easy_vqa.py). Of yes/no questions alone the second has 81.8 %.
+REFERENCES = {'commonest answer of training': 0.361, 'commonest answer to each question': 0.635}
 
 
 def split(name: str, config: str = 'easy_vqa/heldout') -> Data:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmjax.config import load_file
+from mmjax.config import config_hash, load_file
 from mmjax.study.study import Study, quick
 from mmjax.train.files import read_json, write_json
 from mmjax.train.manifest import code_version
@@ -32,9 +32,14 @@ def check(file: Path, directory: Path) -> dict[str, Any]:
         return {'seconds': seconds, 'ok': False}
     (arms,) = read_json(directory / 'results.json')['regimes'].values()
     page = (directory / 'report.html').read_text()
-    wanted = {arm.name for arm in quick(load_file(str(file), kind=Study, function='study')).arms}
+    wanted = asked(quick(load_file(str(file), kind=Study, function='study')))
     told = {arm for arm, entry in arms.items() if 'score' in entry and f'>{arm}<' in page}
-    return {'seconds': seconds, 'arms': sorted(told), 'ok': told == wanted}
+    return {'seconds': seconds, 'arms': wanted, 'ok': told == set(wanted)}
+
+
+def asked(study: Study) -> dict[str, str]:
+    """The hash of each arm's config, so that what was measured can be told from what the study asks for now."""
+    return {arm.name: config_hash(study.experiment(arm.name))[:16] for arm in study.arms}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -17,13 +17,13 @@ DASHES = ('-', '--', ':')
 SCORE = 'score, %'
 
 
-def plots(arms: Arms, *, reference: str) -> Iterator[Picture]:
-    """Of one regime; a plot that has nothing to show is left out."""
+def plots(arms: Arms, *, reference: str, known: Mapping[str, float]) -> Iterator[Picture]:
+    """Of one regime; a plot that has nothing to show is left out. known: scores that are drawn as lines."""
     done = {name: arm for name, arm in arms.items() if 'score' in arm}
     if not done:
         return
     yield from _against_size(done)
-    yield 'Every seed', _strips(done, reference)
+    yield 'Every seed', _strips(done, reference, known)
     yield 'Learning rate', _rates(done)
     yield 'Training loss over the run', _curves(done)
     probed = {name: arm for name, arm in done.items() if 'probes' in arm}
@@ -99,7 +99,7 @@ def _against_size(arms: Arms) -> Iterator[Picture]:
         yield f'Score against {what}, with the front', data_uri(figure)
 
 
-def _strips(arms: Arms, reference: str) -> str:
+def _strips(arms: Arms, reference: str, known: Mapping[str, float]) -> str:
     ordered = sorted(arms, key=lambda name: arms[name]['score'])
     figure, axes = new_figure(4.6, 0.9 + 0.2 * len(ordered))
     for place, name in enumerate(ordered):
@@ -107,6 +107,9 @@ def _strips(arms: Arms, reference: str) -> str:
         color = PALETTE[1] if name == reference else PALETTE[0] if arms[name]['role'] == 'design' else FADED
         axes.plot(scores, np.full(len(scores), place), 'o', color=color, markersize=3, alpha=0.6)
         axes.plot([100 * arms[name]['score']], [place], '|', color='#1c2024', markersize=9)
+    for what, value in known.items():
+        axes.axvline(100 * value, color=FADED, linewidth=1, linestyle='--')
+        axes.annotate(what, (100 * value, len(ordered) - 0.4), fontsize=6, color='#646b73', rotation=15)
     axes.set_yticks(range(len(ordered)), ordered)
     axes.grid(axis='y', visible=False)
     labels(axes, x=SCORE)

@@ -8,7 +8,7 @@ from typing import Any
 from mmjax.study.pictures import picture
 from mmjax.study.plots import Arms, across, plots
 from mmjax.study.probes import subset_name
-from mmjax.study.report_texts import BALANCE, EXPLAINED, HEAD, LOSSES, ROBUST, SEEDS, TUNING, USES, how
+from mmjax.study.report_texts import AGREE, BALANCE, EXPLAINED, HEAD, LOSSES, ROBUST, SEEDS, TUNING, USES, how
 from mmjax.study.statistics import LEAST_P
 from mmjax.study.study import TOLERANCE
 from mmjax.train.report_html import Html, join, page, tag
@@ -22,12 +22,17 @@ def write_report(summary: Mapping[str, Any], path: Path) -> None:
 def render(summary: Mapping[str, Any]) -> str:
     """The page as text; the same summary gives the same page."""
     regimes: dict[str, Arms] = dict(summary['regimes'])
+    drawn = {'reference': summary['reference'], 'known': summary['references']}
     return page(
         f'Study {summary["study"]}',
         tag('h1', f'Study {summary["study"]}'),
         tag('p', how(summary), class_='soft'),
+        *_known(summary['references']),
         *(_regime(name, arms) for name, arms in regimes.items()),
         *_beside(regimes, summary['reference']),
+        tag('h2', 'Where they are right'),
+        tag('p', AGREE.format(reference=summary['reference'])),
+        *_each(regimes, functools.partial(_agreement, reference=summary['reference'])),
         tag('h2', 'Do they use all modalities?'),
         tag('p', USES),
         *_each(regimes, _uses),
@@ -43,17 +48,19 @@ def render(summary: Mapping[str, Any]) -> str:
         tag('p', TUNING.format(seeds=summary['tuning_seeds'])),
         *_each(regimes, functools.partial(_tuning, selection=summary['selection'])),
         *_figures('Plots, across regimes', across(regimes)),
-        *(
-            html
-            for name, arms in regimes.items()
-            for html in _figures(f'Plots, at equal {name}', plots(arms, reference=summary['reference']))
-        ),
+        *(html for name, arms in regimes.items() for html in _figures(f'Plots, at equal {name}', plots(arms, **drawn))),
     )
 
 
 def _each(regimes: Mapping[str, Arms], table: Any) -> Iterable[Html]:
     for name, arms in regimes.items():
         yield join(tag('h3', f'At equal {name}'), table(arms))
+
+
+def _known(references: Mapping[str, float]) -> Iterable[Html]:
+    if references:
+        yield tag('p', 'What is known of the data, in percent, to read the scores against:')
+        yield _table(['what answers', 'score'], [[what, _percent(value)] for what, value in references.items()])
 
 
 def _regime(name: str, arms: Arms) -> Html:
@@ -70,21 +77,22 @@ def _row(arm: str, entry: Mapping[str, Any]) -> list[str]:
     size = [f'{entry["parameters"]:,}', f'{entry["flops"] / 1e6:,.1f}', _plain(entry['depth']), _plain(entry['ratio'])]
     step = entry.get('step')
     size += [f'{step["time"]:.2f}', f'{step["memory"] / 1e6:,.1f}'] if step else ['', '']
+    rate = f'{entry["rate"]:g}' if 'rate' in entry else ''
     if 'score' not in entry:
-        return [arm, *size, 'not done', '', '', '', '', '']
+        return [arm, *size, 'not done', '', '', '', '', '', rate]
     found = [_percent(entry['score']), f'{_percent(max(0.0, entry["low"]))} to {_percent(min(1.0, entry["high"]))}']
     if entry['diverged']:
         found[0] += f' ({entry["diverged"]} diverged)'
     difference = entry.get('difference')
     if difference is None:
-        return [arm, *size, *found, '', '', '', '']
+        return [arm, *size, *found, '', '', '', '', rate]
     p = entry['role'].replace('design', 'not declared')
     if 'p_holm' in difference:
         p = f'{"≤ " if difference["p"] <= LEAST_P else ""}{difference["p_holm"]:.3g}'
     if difference['equivalent']:
         p += ', equivalent (unadjusted)'
     of_seeds = f'{difference["p_of_seeds"]:.3g}' if 'p_of_seeds' in difference else ''
-    return [arm, *size, *found, *_change(difference), p, of_seeds]
+    return [arm, *size, *found, *_change(difference), p, of_seeds, rate]
 
 
 def _beside(regimes: Mapping[str, Arms], reference: str) -> Iterable[Html]:
@@ -108,6 +116,16 @@ def _beside(regimes: Mapping[str, Arms], reference: str) -> Iterable[Html]:
                 )
 
 
+def _agreement(arms: Arms, *, reference: str) -> Html:
+    rows = []
+    for arm, entry in arms.items():
+        if 'agreement' in entry:
+            shares = entry['agreement']
+            own, other = (shares['both'] + shares[one] for one in ('arm', 'reference'))
+            rows.append([arm, *map(_percent, shares.values()), _percent(own * other)])
+    return _table(['arm', 'both', 'the arm alone', f'{reference} alone', 'neither', 'both, expected'], rows)
+
+
 def _uses(arms: Arms) -> Html:
     modalities = _modalities(arms)
     head = ['arm', 'over one modality', 'interval', 'over no flow', 'interval', 'EMAP', 'loses', 'interval']
@@ -126,16 +144,20 @@ def _uses(arms: Arms) -> Html:
 
 def _robust(arms: Arms, *, reference: str) -> Html:
     modalities = _modalities(arms)
-    head = ['arm', 'clean', *(f'without {m}' for m in modalities), 'nothing', *(f'noise on {m}' for m in modalities)]
+    each = [f'{what} {m}' for what in ('missing', 'noise on') for m in modalities]
+    head = ['arm', 'clean', *(f'without {m}' for m in modalities), 'nothing', *each]
     rows = []
     for arm, entry in arms.items():
         if 'probes' not in entry:
             continue
-        left = [modalities, *([o for o in modalities if o != m] for m in modalities), []]
+        clean, *without, nothing = map(
+            subset_name, [modalities, *([o for o in modalities if o != m] for m in modalities), []]
+        )
+        missing = [_percent((entry['probes'][clean] + entry['probes'][left]) / 2) for left in without]
         noise = [entry['noise'].get(m) for m in modalities]
         areas = [f'{_percent(n["area"])}, {n["share"]:.2f} of it' if n else '' for n in noise]
-        scores = [_with_spread(entry, subset_name(there), reference) for there in left]
-        rows.append([arm, *scores, *areas, f'worst without {entry["worst"]}'])
+        scores = [_with_spread(entry, name, reference) for name in (clean, *without, nothing)]
+        rows.append([arm, *scores, *missing, *areas, f'worst without {entry["worst"]}'])
     return _table([*head, ''], rows)
 
 

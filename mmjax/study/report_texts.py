@@ -5,7 +5,7 @@ from typing import Any
 
 HEAD = (
     'arm', 'parameters', 'MFLOPs', 'layers', 'MLP ratio', 'step', 'MB', 'score', 'interval', 'difference', 'interval',
-    'p', 'p of seeds alone',
+    'p', 'p of seeds alone', 'rate',
 )  # fmt: skip
 USES = (
     'A design is said to use all modalities where it beats the best single one, beats the same model without flow '
@@ -19,8 +19,12 @@ SEEDS = (
 )
 ROBUST = (
     'Accuracy without a modality, and area under the accuracy over levels of noise (and as a share of the clean '
-    'score). Where a share r of the examples lack a modality at random, the score is (1 - r) clean + r without, '
-    'and its area over all r the mean of both.'
+    'score). Missing: where a share r of the examples lack a modality at random, the score is (1 - r) clean + r '
+    'without, and its area over all r the mean of both.'
+)
+AGREE = (
+    'Shares of the test on which arm and "{reference}" of the same seed are both right, one of them alone, or neither; '
+    'expected: both right, if who is right were independent from one to the other.'
 )
 BALANCE = (
     'Which modality a trained model leans on. Worth: its Shapley value, in points of accuracy over no input. '
@@ -50,10 +54,9 @@ TUNING = (
 
 
 def how(summary: Mapping[str, Any]) -> str:
-    """What the scores are, what they are to be read against, and which code gave them."""
-    read_against = ', '.join(f'{what} {100 * value:.2f}' for what, value in summary['references'].items())
+    """What the scores are, and which code gave them."""
     code = ', '.join(f'{commit} ({runs})' for commit, runs in summary['code'].items())
-    told = (
+    return (
         f'{summary["primary"]}, mean over {summary["seeds"]} paired seeds of {summary["steps"]:,} steps, in percent; '
         f'MFLOPs are of a training step on one example; a step takes that many times what one of the arm '
         f'"{summary["reference"]}" takes (whose own number tells the noise), and MB as the compiler counts them, on '
@@ -63,4 +66,3 @@ def how(summary: Mapping[str, Any]) -> str:
         f'{summary["smallest_p_of_seeds"]:.2g}. A run that diverged counts with its last finite state. Runs by the '
         f'commit of their code: {code}.'
     )
-    return f'{told} To read it against: {read_against}.' if read_against else told

@@ -60,6 +60,7 @@ def summarise(
         against = right.get((regime, study.reference))
         if arm != study.reference and against is not None:
             found = arm_difference(correct, against, clusters=clusters)
+            entry['agreement'] = _agreement(correct, against)
             entry['difference'] = _told(found, correct, against) | {'equivalent': equivalent(found, delta=study.delta)}
             if arm in study.comparisons:
                 declared.append(entry['difference'])
@@ -156,6 +157,16 @@ def _right(plan: Plan, rows: Rows, examples: int) -> dict[Place, np.ndarray]:
         if len(done) == len(plan.study.seeds):
             right[place] = np.stack([unpacked(row['correct'], examples) for row in done])
     return right
+
+
+def _agreement(own: np.ndarray, other: np.ndarray) -> dict[str, float]:
+    """Shares of the examples on which both, one alone, or neither is right, seed by seed."""
+    return {
+        'both': float((own & other).mean()),
+        'arm': float((own & ~other).mean()),
+        'reference': float((~own & other).mean()),
+        'neither': float((~own & ~other).mean()),
+    }
 
 
 def _difference(a: np.ndarray, b: np.ndarray, *, clusters: np.ndarray) -> dict[str, Any]:

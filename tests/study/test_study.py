@@ -4,6 +4,9 @@ import dataclasses
 import json
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -157,6 +160,25 @@ def test_what_another_process_does_is_left_to_it(tmp_path, trained):
         assert mine and not too
     with ledger.claim('abc') as again:
         assert again
+
+
+def test_two_at_one_ledger_share_the_runs(tmp_path, trained, monkeypatch):
+    """Threads here, whose locks exclude each other as those of processes do."""
+    work, workers = Worker.work, []
+
+    def slowly(*args):
+        workers.append(threading.get_ident())
+        time.sleep(0.02)
+        return work(*args)
+
+    monkeypatch.setattr(Worker, 'work', slowly)
+    monkeypatch.setattr('mmjax.study.runs.POLL_SECONDS', 0.01)
+    with ThreadPoolExecutor(2) as two:
+        one, other = two.map(lambda _: study_command(study(), tmp_path), range(2))
+    assert one == other and len(set(workers)) == 2
+    assert len(trained) == 36 == len({config_hash(e) for e in trained})
+    lines = (tmp_path / 'ledger.jsonl').read_text().splitlines()
+    assert len(lines) == 1 + 36 == 1 + len(Ledger(tmp_path, study()).rows())
 
 
 HOLDS = """

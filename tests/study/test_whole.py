@@ -4,10 +4,10 @@ import json
 
 import pytest
 
+from mmjax.cli import main
 from mmjax.evals.accuracy import Accuracy
 from mmjax.experiment import Evaluation
 from mmjax.optim import AdamW, WarmupConstant
-from mmjax.study.command import study_command
 from mmjax.study.probes import probes
 from mmjax.study.remedies import with_heads
 from mmjax.study.study import Arm, Study
@@ -16,29 +16,33 @@ from tests.train import toy
 from tests.train.test_lanes import small
 
 
-def test_a_whole_study(tmp_path, monkeypatch):
+def study() -> Study:
+    evals = {name: Evaluation(toy.data(rows=40), Accuracy()) for name in ('validation', 'test')}
+    base = toy.experiment(model=small(), evals=evals, steps=40, optim=AdamW(schedule=WarmupConstant(warmup=0)))
+    return Study(
+        'whole',
+        with_heads(base, scale=0.5),
+        (Arm('early'),),
+        'early',
+        rates=(1e-4, 2e-4, 4e-4, 8e-4, 1.6e-3, 3.2e-3),
+        seeds=tuple(range(10, 20)),
+        probes=probes(('image', 'text'), toy.data(rows=20), additive=20, levels=(0.5,)),
+        quick=('--steps', '4'),
+    )
+
+
+def test_a_whole_study_in_its_quick_form(tmp_path, monkeypatch):
+    """By the command that a user types: one regime, five rates, six seeds, four steps."""
     trained = []
     train = Lanes.train
     monkeypatch.setattr(Lanes, 'train', lambda self, given: trained.append(given) or train(self, given))
-    evals = {name: Evaluation(toy.data(rows=40), Accuracy()) for name in ('validation', 'test')}
-    base = toy.experiment(model=small(), evals=evals, steps=4, optim=AdamW(schedule=WarmupConstant(warmup=0)))
-    base = with_heads(base, scale=0.5)
-    study = Study(
-        'whole',
-        base,
-        (Arm('early'),),
-        'early',
-        regimes=('parameters',),
-        rates=(1e-4, 2e-4, 4e-4, 8e-4, 1.6e-3),
-        extensions=0,
-        tuning_seeds=(0,),
-        seeds=tuple(range(10, 16)),
-        probes=probes(('image', 'text'), toy.data(rows=20), additive=20, levels=(0.5,)),
-    )
-    found = study_command(study, tmp_path)
+    file = tmp_path / 'whole.py'
+    file.write_text('from tests.study.test_whole import study\n')
+    command = ['study', str(file), '--quick', '--workdir', str(tmp_path / 'run')]
+    assert main(command) == 0
     assert len(trained) == 5 + 6
+    tmp_path /= 'run'
     told = json.loads((tmp_path / 'results.json').read_text())['regimes']['parameters']['early']
-    assert found == {'parameters/early': pytest.approx(told['score'])}
     assert told['score'] == pytest.approx(sum(told['by_seed']) / 6)
     probed = told['probes']
     assert probed['with:'] == pytest.approx(0.5, abs=0.2)  # without any input, one answer for all
@@ -53,4 +57,5 @@ def test_a_whole_study(tmp_path, monkeypatch):
     page = (tmp_path / 'report.html').read_text()
     assert f'<td>{losses["answer_text"]:.3g}</td>' in page
     assert page.count('data:image/svg+xml') >= 8 and 'not shown' not in page
-    assert study_command(study, tmp_path) == found and len(trained) == 11
+    assert main(command) == 0 and len(trained) == 11
+    assert (tmp_path / 'report.html').read_text() == page
