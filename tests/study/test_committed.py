@@ -4,23 +4,30 @@ import functools
 import json
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from mmjax.config import load_file
-from mmjax.study.matching import Fit
+from mmjax.study.matching import Fit, Size, resized, size_of
 from mmjax.study.multiplicity import holm
 from mmjax.study.plan import Plan
 from mmjax.study.report import render
 from mmjax.study.statistics import arm_difference, arm_mean
 from mmjax.study.step_costs import known_costs
-from mmjax.study.study import Study
+from mmjax.study.study import TOLERANCE, Study
 from mmjax.study.summary import finals, summarise
 
 ROOT = Path(__file__).parents[2] / 'experiments'
 LEDGERS = sorted(path.parent for path in (ROOT / 'ledgers').glob('*/results.json'))
 DRAWN = ('low', 'high', 'p', 'p_holm', 'equivalent', 'uses_all')
 SOME = ('early', 'mid', 'late', 'isolated', 'only_image', 'only_text')  # a bootstrap of all arms takes minutes
+
+# What models of a study see beside its words.
+SEEN = {
+    'fusion_relational': {'objects': ((6, 9), np.float32)},
+    'fusion_synergy': {'image': ((8, 8, 1), np.uint8)},
+}
 
 each_ledger = pytest.mark.parametrize('directory', LEDGERS, ids=lambda path: path.name)
 
@@ -84,6 +91,23 @@ def test_the_results_come_out_of_the_ledger(directory, monkeypatch):
     monkeypatch.setattr('mmjax.study.summary.arm_mean', functools.partial(arm_mean, draws=20))
     few = json.loads(json.dumps(summarise(plan, rows, clusters=clusters, costs=costs)))
     assert undrawn(few) == undrawn(told)
+
+
+@pytest.mark.parametrize('name', SEEN)
+def test_the_sizes_are_those_of_todays_code(name):
+    """Of every design, in the last regime: parameters and FLOPs, equal to the reference's within the tolerance."""
+    study = study_of(ROOT / name)
+    fits = read(ROOT / 'ledgers' / name, 'sizes.json')['fits'][regime := study.regimes[-1]]
+    b = study.base.batch_size
+    batch = {field: jax.ShapeDtypeStruct((b, *shape), dtype) for field, (shape, dtype) in SEEN[name].items()}
+    batch |= {'text': jax.ShapeDtypeStruct((b, study.base.data.transforms[-1].length), np.int32)}
+    reference = getattr(size_of(study.base, batch), regime)
+    for arm in (arm for arm in study.arms if arm.role == 'design'):
+        fit = Fit(**fits[arm.name])
+        found = size_of(resized(study.experiment(arm.name), fit.depth, fit.ratio), batch)
+        assert found == Size(fit.parameters, fit.flops), arm.name
+        gap = getattr(found, regime) / reference - 1
+        assert gap == pytest.approx(fit.gap) and (not arm.matched or abs(gap) <= TOLERANCE[regime]), arm.name
 
 
 def undrawn(told):
