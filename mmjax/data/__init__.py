@@ -3,6 +3,7 @@
 from mmjax.data.base import Data, Example, Feed, Measure, Reader, Source, Stream, Transform
 from mmjax.data.bpe import Bpe
 from mmjax.data.choice import AnyItem, Item
+from mmjax.data.color import ColorJitter, RandomBlur, RandomGrey
 from mmjax.data.crops import CentralCrop, RandomCrop
 from mmjax.data.each import Each
 from mmjax.data.loader import OpenData, eval_batches, open_data, train_batches
@@ -15,7 +16,7 @@ from mmjax.data.prepare import data_dir
 from mmjax.data.prompts import AnyLanguage, InLanguage, PromptAnswer, References
 from mmjax.data.tfds import Tfds
 from mmjax.data.tokenizer import Bytes, Words
-from mmjax.data.transforms import Absent, DropModality, Image, RandomFlip, RandomShift
+from mmjax.data.transforms import Absent, DropModality, Image, RandomFlip, RandomShift, Standardize
 
 __all__ = [
     'Absent',
@@ -24,6 +25,7 @@ __all__ = [
     'Bpe',
     'Bytes',
     'CentralCrop',
+    'ColorJitter',
     'Data',
     'DropModality',
     'Each',
@@ -40,13 +42,16 @@ __all__ = [
     'OpenData',
     'Packed',
     'PromptAnswer',
+    'RandomBlur',
     'RandomCrop',
     'RandomFlip',
+    'RandomGrey',
     'RandomShift',
     'Reader',
     'References',
     'Seconds',
     'Source',
+    'Standardize',
     'Stream',
     'Tfds',
     'Tokens',

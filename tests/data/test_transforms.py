@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmjax.data import DropModality, Image, RandomFlip, RandomShift, Transform, Words
+from mmjax.data import DropModality, Image, RandomFlip, RandomShift, Standardize, Transform, Words
 from mmjax.data.base import apply
 from mmjax.data.transforms import MAX_PIXELS, prepare, shifted
 from mmjax.errors import UserError
@@ -169,3 +169,33 @@ def test_a_keyed_transform_sees_its_own_modality_alone():
     assert example['image'] == 1
     with pytest.raises(UserError, match="Image: examples have no 'image'; they have imago, text; did you mean 'imago'"):
         apply(Image(), {'imago': b'', 'text': ''})
+
+
+def test_standardize_has_the_mean_and_deviation_that_it_was_given():
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8)
+    mean, std = pixels.mean((0, 1)) / 255, pixels.std((0, 1)) / 255
+    found = Standardize(mean=tuple(mean.tolist()), std=tuple(std.tolist()))({'image': pixels})['image']
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found.mean((0, 1)), 0, atol=1e-5)
+    np.testing.assert_allclose(found.std((0, 1)), 1, atol=1e-5)
+    halves = Standardize()({'image': np.array([[[0, 51, 255]]], np.uint8)})['image']
+    np.testing.assert_allclose(halves, [[[-1, -0.6, 1]]], atol=1e-6)  # what encoders make of bytes by themselves
+
+
+def test_standardize_leaves_an_absent_image_zero():
+    found = Standardize()({'image': np.zeros((2, 2, 3), np.uint8), 'image/present': np.bool_(False)})['image']
+    assert found.dtype == np.float32 and not found.any()
+
+
+@pytest.mark.parametrize(
+    ('wrong', 'told'),
+    [
+        (lambda: Standardize(std=(1.0, 0.0, 1.0)), 'std above 0'),
+        (lambda: Standardize(mean=(0.5,)), 'as many of both'),
+        (lambda: Standardize()({'image': np.zeros((2, 2, 1), np.uint8)}), 'takes uint8 of 3 channels'),
+        (lambda: Standardize()({'image': np.zeros((2, 2, 3), np.float32)}), "'image' is float32"),
+    ],
+)
+def test_standardize_says_what_it_cannot_take(wrong, told):
+    with pytest.raises(UserError, match=told):
+        wrong()
