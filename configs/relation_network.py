@@ -4,11 +4,12 @@
     scripts/mmjax train configs/relation_network.py:cnn_mlp     # from pixels: the whole image as one vector, an MLP
     scripts/mmjax train configs/relation_network.py:objects     # a relation network on the list of objects
 
-Santoro et al. 2017, section 5.2, from pixels: the relation network answers more than 94 % of either kind of questions,
-a CNN with an MLP 63 % of the relational ones. As there, convolutions of stride 2 make cells, a network g reads each
-pair of cells (or of objects) and the question, a network f what all pairs gave. Otherwise than there the question is
-two words, there are 9 cells with fixed positions, not 25 with coordinates, and g is 256 wide, not 2,000, so that half
-an hour on a core shows something; and images, which are mostly white, are standardised. Where only the shapes are known, and no place, 79.7 % of our relational questions can be answered
+Santoro et al. 2017, section 5.2, from pixels: the relation network answers more than 94 % of either kind of
+questions, a CNN with an MLP 63 % of the relational ones. As there, convolutions of stride 2 make cells, a network g
+reads each pair of cells (or of objects) and the question, a network f what all pairs gave. Otherwise than there the
+question is two words, there are 9 cells with fixed positions, not 25 with coordinates, and g is 256 wide, not 2,000,
+so that half an hour on a core shows something; and images, which are mostly white, are standardised. Where only the
+shapes are known, and no place, 79.7 % of our relational questions can be answered
 (mmjax/data/builders/sort_of_clevr.py).
 """
 
