@@ -31,18 +31,18 @@ from mmjax.objectives.cross_entropy import CrossEntropy
 from mmjax.optim import AdamW, WarmupCosine
 from mmjax.views.matching import Matching
 
-PAIRS = Matching(group='base')
+PAIRS, AUC = Matching(group='base'), MatchAuc(group='base')
 
 
 def evals() -> dict[str, Evaluation]:
     """Match scores in four languages; in English also retrieval by them."""
     named = {language: Item('text', LANGUAGES.index(language)) for language in NEAREST}
     auc = {
-        f'test_{language}': Evaluation(split('test', item), MatchAuc(), references={'chance': 0.5}, view=PAIRS)
+        f'test_{language}': Evaluation(split('test', item), AUC, references={'chance': 0.5}, view=PAIRS)
         for language, item in named.items()
     }
     return {
-        'validation': Evaluation(split('validation', named['en']), MatchAuc(), every=500, view=PAIRS),
+        'validation': Evaluation(split('validation', named['en']), AUC, every=500, view=PAIRS),
         **auc,
         'found_en': Evaluation(split('test', named['en']), MatchRetrieval(group='base'), references=references('en')),
     }

@@ -4,13 +4,16 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from mmjax.errors import UserError, check_field, check_output
 from mmjax.evals.base import Columns, Evaluator
+from mmjax.evals.intervals import Z, share_interval
 
 NGRAMS = 4  # CIDEr-D counts runs of 1 to so many words
+RESAMPLES = 1000  # of the interval of chrF
 SIGMA = 6.0  # of its penalty on other lengths, in words
 
 # Scripts without spaces between words: kana, and the characters of Chinese.
@@ -22,8 +25,9 @@ class Captions(Evaluator):
     """Scores of the texts `output` against those of the field `references`, as the transform `References` writes them.
 
     `exact_match`: the share of texts that are one of their references. `chrf`: chrF of the whole split, 0 to 100, by
-    sacrebleu (Popović 2015). `cider_d`: CIDEr-D (`cider_d`), 0 to 10; published figures are 100 times this. Examples
-    without a reference are left out.
+    sacrebleu (Popović 2015). `cider_d`: CIDEr-D (`cider_d`), 0 to 10; published figures are 100 times this. Each has a
+    95 % interval over the examples, as if they were independent, from `NAME_low` to `NAME_high`: Wilson's, sacrebleu's
+    bootstrap, a normal one with the frequencies of runs as they are. Examples without a reference are left out.
     """
 
     output: str = 'text'
@@ -48,22 +52,41 @@ class Captions(Evaluator):
         ]
         pairs = [(text, references) for text, references in pairs if references]
         if not pairs:
-            return dict.fromkeys(('exact_match', 'chrf', 'cider_d'), 0.0)
+            most = {'exact_match': 1.0, 'chrf': 100.0, 'cider_d': 10.0}
+            return {**dict.fromkeys(most, 0.0), **_ends({name: (0.0, high) for name, high in most.items()})}
         written, references = [text for text, _ in pairs], [those for _, those in pairs]
-        return {
-            'exact_match': float(np.mean([text in those for text, those in pairs])),
-            'chrf': chrf(written, references),
-            'cider_d': float(cider_d(written, references).mean()),
+        exact = np.array([text in those for text, those in pairs])
+        score, interval = chrf(written, references)
+        cider = cider_d(written, references)
+        half = Z * float(cider.std(ddof=1)) / len(cider) ** 0.5 if len(cider) > 1 else 10.0
+        middle = float(cider.mean())
+        ends = {
+            'exact_match': share_interval(exact, np.arange(len(exact))),
+            'chrf': interval,
+            'cider_d': (max(0.0, middle - half), min(10.0, middle + half)),
         }
+        return {'exact_match': float(exact.mean()), 'chrf': score, 'cider_d': middle, **_ends(ends)}
 
 
-def chrf(texts: Sequence[str], references: Sequence[Sequence[str]]) -> float:
-    """chrF of a corpus, 0 to 100: character n-grams up to 6, recall counted twice, as sacrebleu has it by default."""
+def _ends(intervals: Mapping[str, tuple[float, float]]) -> dict[str, float]:
+    return {
+        f'{name}_{end}': value
+        for name, both in intervals.items()
+        for end, value in zip(('low', 'high'), both, strict=True)
+    }
+
+
+def chrf(texts: Sequence[str], references: Sequence[Sequence[str]]) -> tuple[float, tuple[float, float]]:
+    """chrF of a corpus, 0 to 100: character n-grams up to 6, recall counted twice, as sacrebleu has it by default; and
+    its 95 % interval by 1,000 resamples of the texts, always the same ones.
+    """
     from sacrebleu.metrics.chrf import CHRF
 
     most = max(map(len, references))
     columns = [[those[i] if i < len(those) else None for those in references] for i in range(most)]
-    return float(CHRF().corpus_score(texts, columns).score)  # pyright: ignore[reportArgumentType]
+    found: Any = CHRF().corpus_score(texts, columns, n_bootstrap=RESAMPLES)  # pyright: ignore[reportArgumentType]
+    middle, half = float(found._mean), float(found._ci)
+    return float(found.score), (max(0.0, middle - half), min(100.0, middle + half))
 
 
 def cider_d(texts: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:

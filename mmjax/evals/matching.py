@@ -1,7 +1,7 @@
 """Whether a pair matches: the area under the curve, and retrieval by the score of a match."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -10,31 +10,40 @@ from scipy.stats import rankdata
 from mmjax.errors import UserError, check_field, check_output
 from mmjax.evals.accuracy import Accuracy
 from mmjax.evals.base import Columns, PairEvaluator
+from mmjax.evals.intervals import auc_interval
 from mmjax.evals.retrieval import ranks_of, recall
 
 
 @dataclass(frozen=True)
 class MatchAuc(Accuracy):
     """`auc`: how likely an example of class 1 has a higher score than one of class 0, ties counted half (the area under
-    the ROC curve; 0.5 by chance, whatever the share of the classes), beside accuracy and loss.
+    the ROC curve; 0.5 by chance, whatever the share of the classes), its 95 % interval from `auc_low` to `auc_high`
+    (`auc_interval`), beside accuracy and loss.
 
     output: logits of two classes [b 2]; target: 0 or 1, such as the view `Matching` adds. Examples without it
-    (`target/present`) are left out.
+    (`target/present`) are left out. group: a field [b] of which equal values are no independent evidence; '': each
+    example is.
     """
 
     output: str = 'match'
     target: str = 'match'
+    group: str = field(default='', metadata={'old': ''})
 
     def predictions(self, outputs: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]) -> Columns:
         columns = super().predictions(outputs, batch)
         present = batch.get(f'{self.target}/present', np.ones(len(batch[self.target]), bool))
+        if self.group:
+            check_field(self.group, batch, asker='match_auc')
+            columns |= {'group': batch[self.group]}
         return columns | {'score': odds(outputs[self.output], asker='match_auc'), 'present': present}
 
     def metrics(self, columns: Columns, labels: Mapping[str, tuple[str, ...]]) -> dict[str, float]:
         columns = {name: column[columns['present']] for name, column in columns.items()}
         if not len(columns['target']):
-            return {'accuracy': 0.0, 'loss': 0.0, 'auc': 0.5}
-        return super().metrics(columns, labels) | {'auc': auc(columns['score'], columns['target'] == 1)}
+            return {'accuracy': 0.0, 'loss': 0.0, 'auc': 0.5, 'auc_low': 0.0, 'auc_high': 1.0}
+        score, positive = columns['score'], columns['target'] == 1
+        low, high = auc_interval(score, positive, columns.get('group', np.arange(len(score))))
+        return super().metrics(columns, labels) | {'auc': auc(score, positive), 'auc_low': low, 'auc_high': high}
 
 
 @dataclass(frozen=True)

@@ -62,8 +62,8 @@ def test_chrf_by_its_definition():
         precision.append(both / len(a))
         recall.append(both / len(b))
     p, r = np.mean(precision), np.mean(recall)
-    np.testing.assert_allclose(chrf([text], [[reference]]), 100 * 5 * p * r / (4 * p + r), rtol=1e-6)
-    assert chrf(['x', 'a cat'], [['x'], ['a cat', 'cats']]) == pytest.approx(100)
+    np.testing.assert_allclose(chrf([text], [[reference]])[0], 100 * 5 * p * r / (4 * p + r), rtol=1e-6)
+    assert chrf(['x', 'a cat'], [['x'], ['a cat', 'cats']])[0] == pytest.approx(100)
 
 
 def columns(texts, references):
@@ -77,7 +77,29 @@ def test_metrics_of_a_split():
     )
     assert found['exact_match'] == pytest.approx(2 / 3)  # the last one has nothing to be compared with
     texts, references = ['a dog', 'ein Hündchen', 'a fish'], [['a dog'], ['ein Hund'], ['fish', 'a fish']]
-    assert found['chrf'] == chrf(texts, references) and found['cider_d'] == cider_d(texts, references).mean()
+    assert found['chrf'] == chrf(texts, references)[0] and found['cider_d'] == cider_d(texts, references).mean()
+
+
+def test_intervals_cover_what_more_of_the_same_gives():
+    """Of 60 texts drawn from many: against the score of all of them."""
+    rng, letters = np.random.default_rng(0), np.array(list('abcd '))
+
+    def text():
+        return ''.join(rng.choice(letters, 12))
+
+    told = [text() for _ in range(3000)]
+    written = [x if rng.random() < 0.2 else ' '.join([*x.split()[:1], text()]) for x in told]
+    whole = Captions().metrics(columns(written, [[x] for x in told]), {})
+    covered = []
+    for _ in range(60):
+        some = rng.choice(3000, 60, replace=False)
+        found = Captions().metrics(columns([written[i] for i in some], [[told[i]] for i in some]), {})
+        assert found == Captions().metrics(columns([written[i] for i in some], [[told[i]] for i in some]), {})
+        names = ('exact_match', 'chrf')  # runs of words are rarer among more texts, so that CIDEr-D is another there
+        covered.append([found[f'{name}_low'] <= whole[name] <= found[f'{name}_high'] for name in names])
+        assert found['cider_d_low'] < found['cider_d'] < found['cider_d_high']
+    assert (np.mean(covered, axis=0) > 0.85).all()
+    assert Captions().metrics(columns(['a'], [None]), {})['chrf_high'] == 100
 
 
 def test_what_is_missing_is_named():

@@ -33,6 +33,23 @@ def test_examples_without_the_label_are_left_out():
         evaluator.predictions({'match': np.zeros((4, 3))}, batch)
 
 
+def test_examples_of_a_group_count_as_one():
+    rng = np.random.default_rng(0)
+    match = rng.integers(0, 2, 50)
+    logits = np.stack([np.zeros(50), match + rng.standard_normal(50)], axis=1)
+    batch = {'match': np.repeat(match, 4), 'kind': np.repeat(np.arange(50), 4)}
+
+    def found(evaluator, logits, batch):
+        return evaluator.metrics(evaluator.predictions({'match': logits}, batch), {})
+
+    grouped, alone = (found(MatchAuc(group=group), np.repeat(logits, 4, axis=0), batch) for group in ('kind', ''))
+    once = found(MatchAuc(), logits, {'match': match})
+    assert grouped['auc'] == alone['auc'] == pytest.approx(once['auc'])
+    assert grouped['auc_low'] == pytest.approx(once['auc_low']) and grouped['auc_low'] < alone['auc_low'] < once['auc']
+    with pytest.raises(UserError, match="no field of the batch 'kin'; did you mean 'kind'"):
+        MatchAuc(group='kin').predictions({'match': np.repeat(logits, 4, axis=0)}, batch)
+
+
 def test_retrieval_by_score_against_sorting():
     rng = np.random.default_rng(0)
     scores, group = rng.standard_normal((30, 30)).astype(np.float32), rng.integers(0, 9, 30)
