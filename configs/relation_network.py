@@ -1,17 +1,17 @@
-"""Sort-of-CLEVR by a relation network of published shape: the yardstick of `experiments/fusion_relational.py`.
+"""Sort-of-CLEVR by a relation network: the yardstick of `experiments/fusion_relational.py`.
 
     scripts/mmjax train configs/relation_network.py                # on the list of objects
     scripts/mmjax train configs/relation_network.py:pixels         # on the image; not run here to its end
     scripts/mmjax train configs/relation_network.py:pixels_mlp     # a CNN and an MLP on it; not run here to its end
 
-A network g reads each pair of objects and the question, a network f what all pairs gave. Santoro et al. 2017, section
-5.2, from pixels: above 94 % of either kind of questions; a CNN with an MLP has 63 % of the relational ones. Where only
-the shapes are known, and no place, 79.7 % of our relational questions can be answered
-(mmjax/data/builders/sort_of_clevr.py). The supplement's sizes of `pixels` take an accelerator: four convolutions of 24
-features make 25 cells, which take the place of objects. Otherwise than there the question is two words, positions are
-sines, not coordinates, features are standardised by layer and images by their mean, and g's pairs are averaged.
-Networks of this kind with g of 64 to 256 did not begin to see within 1,500 to 4,000 steps on a CPU (45 to 52 % of the
-validation questions, what the question alone gives or little more).
+A network g reads each pair of objects and the question, a network f what all pairs gave; g has the four layers of 256
+that the paper's has for CLEVR. Santoro et al. 2017, section 5.2, from pixels: above 94 % of either kind of questions;
+a CNN with an MLP has 63 % of the relational ones. Where only the shapes are known, and no place, 79.7 % of our
+relational questions can be answered (mmjax/data/builders/sort_of_clevr.py). The supplement's sizes of `pixels` take
+an accelerator: four convolutions of 24 features make 25 cells, which take the place of objects. Otherwise than there
+the question is two words, positions are sines, not coordinates, features are standardised by layer and images by
+their mean, and g's pairs are averaged. Networks of this kind with g of 64 to 256 did not begin to see within 1,500 to
+4,000 steps on a CPU (45 to 52 % of the validation questions, what the question alone gives or little more).
 """
 
 import dataclasses
@@ -37,12 +37,12 @@ from mmjax.optim import AdamW, WarmupCosine
 WORDS = Words(key='text', length=2, vocabulary=(*SUBTYPES, *COLORS))
 PIXELS = (Image('image', size=SIDE), Standardize('image', mean=(0.93,) * 3, std=(0.2,) * 3))
 CELLS = (24, 24, 24, 24)  # features of the convolutions that make 5x5 cells
-FLOORS = {'question only': 0.433, 'shapes without places': 0.797}  # of relational questions
+FLOORS = {'question only, relational': 0.433, 'shapes without places, relational': 0.797}
 
 
 def recipe(name: str, scene: str, encoder: Encoder, *seen: Transform, fusion: Fusion, cache: bool = True) -> Experiment:
     """scene: the field that shows it, 'image' or 'objects'."""
-    fields = {name: name for name in (scene, 'answer', 'kind', 'subtype')} | {'text': 'code'}
+    fields = {field: field for field in (scene, 'answer', 'kind', 'subtype')} | {'text': 'code'}
 
     def split(part: str) -> Data:
         return Data(Tfds('sort_of_clevr', part, fields), (*seen, WORDS), cache=cache)

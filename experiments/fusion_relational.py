@@ -12,8 +12,8 @@ where, gives 71 and 69 %: see the builder), 'count' needs all shapes.
 The yardstick is Santoro et al. 2017, section 5.2, from pixels and trained to convergence: a relation network above 94
 % on both kinds, a convolutional network with an MLP 63 % on relational questions. These are of other inputs and
 sizes: they say what the questions ask for, not what an arm should reach. `relation` is such a network, but, to match
-the size of the others, after a layer of self-attention, in which the objects have met already; one of published shape,
-on the same objects, is configs/relation_network.py.
+the size of the others, after a layer of self-attention, in which the objects have met already; a larger one without
+that layer, on the same objects, is configs/relation_network.py.
 """
 
 from experiments import small

@@ -7,7 +7,6 @@ from jaxtyping import Array, Bool, Int
 
 from mmjax.decoders.base import Decoder
 from mmjax.encoders.base import Encoder
-from mmjax.encoders.tied import Tied
 from mmjax.errors import UserError, nearest
 from mmjax.fusion.base import Fusion
 from mmjax.sharding import constrain
@@ -41,20 +40,7 @@ class Model(nn.Module):
 
     def encode(self, batch: Batch, *, train: bool = False) -> dict[str, Tokens]:
         self._check_packed(batch)
-        return {name: self._encode(name, self._encoder(name), batch, train) for name in self.encoders}
-
-    def _encoder(self, name: str) -> Encoder:
-        """What encodes a modality: its own encoder, or that which it is tied to."""
-        encoder = self.encoders[name]
-        if not isinstance(encoder, Tied):
-            return encoder
-        others = {other: part for other, part in self.encoders.items() if not isinstance(part, Tied)}
-        if encoder.to not in others:
-            raise UserError(
-                f"model.encoders.{name}: tied to '{encoder.to}', which has no encoder of its own"
-                f'{nearest(encoder.to, others)} (there are {", ".join(others) or "none"})'
-            )
-        return others[encoder.to]
+        return {name: self._encode(name, encoder, batch, train) for name, encoder in self.encoders.items()}
 
     def _encode(self, name: str, encoder: Encoder, batch: Batch, train: bool) -> Tokens:
         if encoder.needs_input and name not in batch:
@@ -75,7 +61,7 @@ class Model(nn.Module):
     def _check_packed(self, batch: Batch) -> None:
         packed = [name for name in self.encoders if f'{name}/segments' in batch]
         for name in packed:
-            encoder = self._encoder(name)
+            encoder = self.encoders[name]
             reads, sequence = 'segments' in encoder.marks, f'{name}/positions' in batch
             if reads != sequence:
                 one, other = ('items', 'lengths') if sequence else ('lengths', 'items')
@@ -85,7 +71,7 @@ class Model(nn.Module):
                     'choose another encoder'
                 )
         parts = {
-            **{f'encoders.{name}': self._encoder(name) for name in self.encoders},
+            **{f'encoders.{name}': part for name, part in self.encoders.items()},
             'fusion': self.fusion,
             **{f'decoders.{name}': part for name, part in self.decoders.items()},
         }

@@ -15,7 +15,6 @@ from mmjax.decoders.classification import ClassToken, LogitSum, MaskedMean
 from mmjax.encoders.image import ConvEncoder
 from mmjax.encoders.learned import LearnedTokens
 from mmjax.encoders.text import TokenEncoder
-from mmjax.encoders.tied import Tied
 from mmjax.errors import UserError
 from mmjax.fusion.early import Early
 from mmjax.model import Model
@@ -97,29 +96,3 @@ def test_no_default_is_a_shared_module():
         if issubclass(cls, nn.Module):
             for field in dataclasses.fields(cls):
                 assert not isinstance(field.default, nn.Module), f'{cls.__name__}.{field.name}: use default_factory'
-
-
-def test_tied_modalities_share_one_encoder(batch, random_parameters):
-    """Two images give what one encoder gives to each, from one set of parameters, which learns from both."""
-    model = MODEL.clone(encoders={**MODEL.encoders, 'again': Tied('image')})
-    both = batch | {'again': batch['image'][::-1]}
-    params = random_parameters(model, both)
-    assert set(params['params']) == set(random_parameters(MODEL, batch)['params'])
-
-    def encoded(params, which):
-        return model.apply(params, both, method='encode')[which].values
-
-    np.testing.assert_array_equal(encoded(params, 'again'), encoded(params, 'image')[::-1])
-    one, other, sum_of_both = (
-        jax.grad(lambda p, names=names: sum((encoded(p, name) ** 2).sum() for name in names))(params)
-        for names in (['image'], ['again'], ['image', 'again'])
-    )
-    assert any(leaf.any() for leaf in jax.tree.leaves(other))
-    jax.tree.map(lambda a, b, c: np.testing.assert_allclose(a + b, c, rtol=1e-4, atol=1e-4), one, other, sum_of_both)
-
-
-@pytest.mark.parametrize('to', ['imag', 'again'])
-def test_a_modality_tied_to_none_is_told(to, batch):
-    model = MODEL.clone(encoders={**MODEL.encoders, 'again': Tied(to)})
-    with pytest.raises(UserError, match=f"model.encoders.again: tied to '{to}', which has no encoder of its own"):
-        model.init(jax.random.key(0), batch | {'again': batch['image']})

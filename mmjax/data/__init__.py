@@ -3,7 +3,6 @@
 from mmjax.data.base import Data, Example, Feed, Measure, Reader, Source, Stream, Transform
 from mmjax.data.bpe import Bpe
 from mmjax.data.choice import AnyItem, Item
-from mmjax.data.color import ColorJitter, RandomBlur, RandomGrey
 from mmjax.data.crops import CentralCrop, RandomCrop
 from mmjax.data.each import Each
 from mmjax.data.loader import OpenData, eval_batches, open_data, train_batches
@@ -25,7 +24,6 @@ __all__ = [
     'Bpe',
     'Bytes',
     'CentralCrop',
-    'ColorJitter',
     'Data',
     'DropModality',
     'Each',
@@ -42,10 +40,8 @@ __all__ = [
     'OpenData',
     'Packed',
     'PromptAnswer',
-    'RandomBlur',
     'RandomCrop',
     'RandomFlip',
-    'RandomGrey',
     'RandomShift',
     'Reader',
     'References',

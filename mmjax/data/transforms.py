@@ -84,10 +84,14 @@ class Standardize(Transform):
     """(x / 255 - mean) / std, channel by channel, uint8 [h, w, c] to float32; an absent image stays zeros.
 
     Encoders take bytes to -1..1 by themselves; this is for images that are mostly of one colour, and for weights that
-    were trained with the mean and deviation of a set, such as CLIP's. Comes after the transforms of bytes. Kept
-    examples (`Data.cache`) take four times the room of bytes.
+    were trained with the mean and deviation of a set, such as CLIP's. Comes after the transforms of bytes; what counts
+    in bytes, such as the level of a view `Noise`, counts in units of std after it. Kept examples (`Data.cache`) take
+    four times the room of bytes.
 
     mean, std: of each channel, as shares of 255.
+
+    Raises:
+        UserError: on other means than shares, or what is no uint8 image of so many channels.
     """
 
     key: str = 'image'
@@ -95,15 +99,21 @@ class Standardize(Transform):
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
 
     def __post_init__(self):
-        if len(self.mean) != len(self.std) or not all(std > 0 for std in self.std):
-            raise UserError(f'Standardize: mean {self.mean}, std {self.std}; give as many of both, std above 0')
+        right = len(self.mean) == len(self.std) > 0 and all(std > 0 for std in self.std)
+        if not right or not all(0 <= mean <= 1 for mean in self.mean):
+            raise UserError(
+                f'Standardize: mean {self.mean}, std {self.std}; give one of each for every channel, means from 0 to 1 '
+                'and std above 0'
+            )
 
     def __call__(self, example: Example, rng: np.random.Generator | None = None) -> Example:
-        image = example[self.key]
-        if image.dtype != np.uint8 or image.shape[-1] != len(self.mean):
+        image, channels = example[self.key], len(self.mean)
+        pixels = isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3
+        if not pixels or image.shape[-1] != channels:
+            told = f'{image.dtype} {list(image.shape)}' if isinstance(image, np.ndarray) else type(image).__name__
             raise UserError(
-                f"Standardize: '{self.key}' is {image.dtype} {list(image.shape)}; it takes uint8 of {len(self.mean)} "
-                'channels, after the transform that gives an image its size'
+                f"Standardize: '{self.key}' is {told}; it takes uint8 [h, w, {channels}], after the transform that "
+                'gives an image its size, in evaluation too'
             )
         mean, std = (np.array(x, np.float32) for x in (self.mean, self.std))
         there = example.get(f'{self.key}/present', True)

@@ -34,11 +34,11 @@ def check(file: Path, directory: Path) -> dict[str, Any]:
     page = (directory / 'report.html').read_text()
     wanted = asked(quick(load_file(str(file), kind=Study, function='study')))
     told = {arm for arm, entry in arms.items() if 'score' in entry and f'>{arm}<' in page}
-    return {'seconds': seconds, 'arms': wanted, 'ok': told == set(wanted)}
+    return {'seconds': seconds, 'arms': {arm: wanted[arm] for arm in wanted if arm in told}, 'ok': told == set(wanted)}
 
 
 def asked(study: Study) -> dict[str, str]:
-    """The hash of each arm's config, so that what was measured can be told from what the study asks for now."""
+    """The hash of each arm's training config, so that what was measured can be told from what the study trains now."""
     return {arm.name: config_hash(study.experiment(arm.name))[:16] for arm in study.arms}
 
 

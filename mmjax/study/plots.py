@@ -107,9 +107,10 @@ def _strips(arms: Arms, reference: str, known: Mapping[str, float]) -> str:
         color = PALETTE[1] if name == reference else PALETTE[0] if arms[name]['role'] == 'design' else FADED
         axes.plot(scores, np.full(len(scores), place), 'o', color=color, markersize=3, alpha=0.6)
         axes.plot([100 * arms[name]['score']], [place], '|', color='#1c2024', markersize=9)
-    for what, value in known.items():
+    for value in sorted(set(known.values())):
+        told = '\n'.join(what for what, other in known.items() if other == value)
         axes.axvline(100 * value, color=FADED, linewidth=1, linestyle='--')
-        axes.annotate(what, (100 * value, len(ordered) - 0.4), fontsize=6, color='#646b73', rotation=15)
+        axes.annotate(told, (100 * value, len(ordered) - 0.4), fontsize=6, color='#646b73', ha='center', va='bottom')
     axes.set_yticks(range(len(ordered)), ordered)
     axes.grid(axis='y', visible=False)
     labels(axes, x=SCORE)

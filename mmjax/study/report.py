@@ -8,7 +8,7 @@ from typing import Any
 from mmjax.study.pictures import picture
 from mmjax.study.plots import Arms, across, plots
 from mmjax.study.probes import subset_name
-from mmjax.study.report_texts import AGREE, BALANCE, EXPLAINED, HEAD, LOSSES, ROBUST, SEEDS, TUNING, USES, how
+from mmjax.study.report_texts import AGREE, BALANCE, EXPLAINED, HEAD, KNOWN, LOSSES, ROBUST, SEEDS, TUNING, USES, how
 from mmjax.study.statistics import LEAST_P
 from mmjax.study.study import TOLERANCE
 from mmjax.train.report_html import Html, join, page, tag
@@ -59,8 +59,8 @@ def _each(regimes: Mapping[str, Arms], table: Any) -> Iterable[Html]:
 
 def _known(references: Mapping[str, float]) -> Iterable[Html]:
     if references:
-        yield tag('p', 'What is known of the data, in percent, to read the scores against:')
-        yield _table(['what answers', 'score'], [[what, _percent(value)] for what, value in references.items()])
+        yield tag('p', KNOWN)
+        yield _table(['reference', 'score'], [[what, _percent(value)] for what, value in references.items()])
 
 
 def _regime(name: str, arms: Arms) -> Html:
@@ -120,10 +120,10 @@ def _agreement(arms: Arms, *, reference: str) -> Html:
     rows = []
     for arm, entry in arms.items():
         if 'agreement' in entry:
-            shares = entry['agreement']
-            own, other = (shares['both'] + shares[one] for one in ('arm', 'reference'))
-            rows.append([arm, *map(_percent, shares.values()), _percent(own * other)])
-    return _table(['arm', 'both', 'the arm alone', f'{reference} alone', 'neither', 'both, expected'], rows)
+            name = f'{arm}, another seed' if arm == reference else arm
+            cases = ('both', 'arm', 'reference', 'neither')
+            rows.append([name, *(_percent(entry['agreement'][case]) for case in cases)])
+    return _table(['arm', 'both', 'the arm alone', f'{reference} alone', 'neither'], rows)
 
 
 def _uses(arms: Arms) -> Html:
@@ -144,7 +144,7 @@ def _uses(arms: Arms) -> Html:
 
 def _robust(arms: Arms, *, reference: str) -> Html:
     modalities = _modalities(arms)
-    each = [f'{what} {m}' for what in ('missing', 'noise on') for m in modalities]
+    each = [f'{what} {m}' for what in ('area without', 'noise on') for m in modalities]
     head = ['arm', 'clean', *(f'without {m}' for m in modalities), 'nothing', *each]
     rows = []
     for arm, entry in arms.items():

@@ -19,12 +19,13 @@ SEEDS = (
 )
 ROBUST = (
     'Accuracy without a modality, and area under the accuracy over levels of noise (and as a share of the clean '
-    'score). Missing: where a share r of the examples lack a modality at random, the score is (1 - r) clean + r '
-    'without, and its area over all r the mean of both.'
+    'score). Where a share r of the examples lack a modality at random, the score is (1 - r) clean + r without: '
+    '"area without" is its mean over all r.'
 )
+KNOWN = 'What is known of the data, in percent, to read the scores against:'
 AGREE = (
-    'Shares of the test on which arm and "{reference}" of the same seed are both right, one of them alone, or neither; '
-    'expected: both right, if who is right were independent from one to the other.'
+    'Shares of the test on which arm and "{reference}" of the same seed are both right, one of them alone, or neither. '
+    'How much of that is chance tells the row of "{reference}" itself, beside its run of another seed.'
 )
 BALANCE = (
     'Which modality a trained model leans on. Worth: its Shapley value, in points of accuracy over no input. '

@@ -58,9 +58,11 @@ def summarise(
         others = {a: done for (r, a), done in rivals.items() if r == regime and a != arm}
         entry |= examined(done, study, sampled_clusters, rivals=others)
         against = right.get((regime, study.reference))
-        if arm != study.reference and against is not None:
-            found = arm_difference(correct, against, clusters=clusters)
+        if arm == study.reference:
+            entry['agreement'] = _agreement(correct, np.roll(correct, 1, axis=0))  # with its run of another seed
+        elif against is not None:
             entry['agreement'] = _agreement(correct, against)
+            found = arm_difference(correct, against, clusters=clusters)
             entry['difference'] = _told(found, correct, against) | {'equivalent': equivalent(found, delta=study.delta)}
             if arm in study.comparisons:
                 declared.append(entry['difference'])

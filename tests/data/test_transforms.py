@@ -191,9 +191,16 @@ def test_standardize_leaves_an_absent_image_zero():
     ('wrong', 'told'),
     [
         (lambda: Standardize(std=(1.0, 0.0, 1.0)), 'std above 0'),
-        (lambda: Standardize(mean=(0.5,)), 'as many of both'),
-        (lambda: Standardize()({'image': np.zeros((2, 2, 1), np.uint8)}), 'takes uint8 of 3 channels'),
+        (lambda: Standardize(mean=(0.5,)), 'one of each for every channel'),
+        (lambda: Standardize(mean=(127.0,), std=(1.0,)), 'means from 0 to 1'),
+        (lambda: Standardize(mean=(), std=()), 'one of each'),
+        (
+            lambda: Standardize()({'image': np.zeros((2, 2, 1), np.uint8)}),
+            r'\[2, 2, 1\]; it takes uint8 \[h, w, 3\]',
+        ),
         (lambda: Standardize()({'image': np.zeros((2, 2, 3), np.float32)}), "'image' is float32"),
+        (lambda: Standardize()({'image': b'png'}), "'image' is bytes; it takes uint8"),
+        (lambda: Standardize()({'image': None}), "'image' is NoneType; it takes uint8"),
     ],
 )
 def test_standardize_says_what_it_cannot_take(wrong, told):

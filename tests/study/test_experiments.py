@@ -22,4 +22,4 @@ def test_its_quick_form_ended_in_time(file):
     assert len(small.arms) == 3 and len(small.rates) == 5 and not small.comparisons
     seen = json.loads((ROOT / RESULT).read_text())[file.stem]
     assert seen['ok'] and seen['seconds'] < LIMIT and not seen['dirty']
-    assert seen['arms'] == asked(small)  # the configs that were measured are those of today
+    assert seen['arms'] == asked(small)  # what was trained then is what would be today
