@@ -6,12 +6,14 @@
 
 A network g reads each pair of objects and the question, a network f what all pairs gave; g has the four layers of 256
 that the paper's has for CLEVR. Santoro et al. 2017, section 5.2, from pixels: above 94 % of either kind of questions;
-a CNN with an MLP has 63 % of the relational ones. Where only the shapes are known, and no place, 79.7 % of our
-relational questions can be answered (mmjax/data/builders/sort_of_clevr.py). The supplement's sizes of `pixels` take
-an accelerator: four convolutions of 24 features make 25 cells, which take the place of objects. Otherwise than there
-the question is two words, positions are sines, not coordinates, features are standardised by layer and images by
-their mean, and g's pairs are averaged. Networks of this kind with g of 64 to 256 did not begin to see within 1,500 to
-4,000 steps on a CPU (45 to 52 % of the validation questions, what the question alone gives or little more).
+a CNN with an MLP has 63 % of the relational ones. Measured on objects, with one seed: 97.9 % of the relational
+questions of the test (closest 95.9, furthest 97.8, count 100) and 100 % of the others. Where only the shapes are
+known, and no place, 79.7 % of our relational questions can be answered (mmjax/data/builders/sort_of_clevr.py). The
+supplement's sizes of `pixels` take an accelerator: four convolutions of 24 features make 25 cells, which take the
+place of objects. Otherwise than there the question is two words, positions are sines, not coordinates, features are
+standardised by layer and images by their mean, and g's pairs are averaged. Networks of this kind with g of 64 to 256
+did not begin to see within 1,500 to 4,000 steps on a CPU (45 to 52 % of the validation questions, what the question
+alone gives or little more).
 """
 
 import dataclasses
