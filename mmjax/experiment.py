@@ -137,6 +137,7 @@ class Experiment:
                 raise UserError(f'{name}: {getattr(self, name)} is below 1')
         if self.seed < 0 or self.optim.accumulate < 1:
             raise UserError(f'seed {self.seed} and optim.accumulate {self.optim.accumulate}: at least 0 and 1')
+        self.model.fusion.check_modalities(self.model.encoders)
         self.init_from.check()
         self._check_views()
         for name, evaluation in self.evals.items():

@@ -1,6 +1,6 @@
 """What every fusion design is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import field
 from typing import Any, ClassVar
 
@@ -51,11 +51,7 @@ class Fusion(nn.Module):
         Raises:
             UserError: where there is none, not as many as the design admits, or their widths differ and must not.
         """
-        if not mods:
-            raise UserError('fusion: the model has no encoder; give it at least one')
-        if self.modalities not in (None, len(mods)):
-            what, names = type(self).__name__, ', '.join(sorted(mods))
-            raise UserError(f'fusion: {what} admits {self.modalities} modalities, the model has {len(mods)} ({names})')
+        self.check_modalities(mods)
         widths = {name: x.values.shape[-1] for name, x in mods.items()}
         if self.one_width and len(set(widths.values())) > 1:
             raise UserError(
@@ -65,6 +61,14 @@ class Fusion(nn.Module):
             name: mods[name].replace(values=self.entry_norm.copy(name=f'norm_{name}')(mods[name].values))
             for name in sorted(mods)
         }
+
+    def check_modalities(self, names: Collection[str]) -> None:
+        """Raises UserError where there is no modality, or not as many as the design admits."""
+        if not names:
+            raise UserError('fusion: the model has no encoder; give it at least one')
+        if self.modalities not in (None, len(names)):
+            what, told = type(self).__name__, ', '.join(sorted(names))
+            raise UserError(f'fusion: {what} admits {self.modalities} modalities, the model has {len(names)} ({told})')
 
     @staticmethod
     def reader_of(mods: Mapping[str, Tokens], reader: str) -> str:

@@ -1,5 +1,7 @@
 """Single designs against NumPy, against one another where one is a special case, and as they are before training."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,6 +31,7 @@ from mmjax.nn.block import Block, PostNormBlock
 from mmjax.nn.norm import NoNorm
 from mmjax.types import Tokens, masked_mean
 from tests.fusion.designs import LENGTHS, PAIR, TRIPLE, WIDTH, build, compiled_forward, make_tokens
+from tests.train import toy
 
 
 def apply(module, params, mods):
@@ -85,9 +88,16 @@ def test_mutan_is_that_of_numpy(random_parameters):
     np.testing.assert_allclose(shared(fused)[:2], (slices['image'] * slices['text']).sum(1)[:2], rtol=1e-3, atol=1e-4)
 
 
-def test_products_admit_two_modalities_only():
-    with pytest.raises(UserError, match=r'Mutan admits 2 modalities, the model has 3 \(audio, image, text\)'):
-        build(Mutan).init(jax.random.key(0), make_tokens(TRIPLE), train=False)
+@pytest.mark.parametrize('design', [Mutan, FactorizedBilinear])
+def test_products_admit_two_modalities_only(design):
+    """Told with the first tokens, and before, by the check of an experiment."""
+    told = rf'{design.__name__} admits 2 modalities, the model has 3 \(audio, image, text\)'
+    with pytest.raises(UserError, match=told):
+        build(design).init(jax.random.key(0), make_tokens(TRIPLE), train=False)
+    experiment = toy.experiment()
+    encoders = {**experiment.model.encoders, 'audio': experiment.model.encoders['text'].copy()}
+    with pytest.raises(UserError, match=told):
+        dataclasses.replace(experiment, model=experiment.model.clone(encoders=encoders, fusion=build(design))).check()
 
 
 def test_the_gated_unit_of_two_is_a_sigmoid(random_parameters):
