@@ -1,5 +1,6 @@
 """Checkpoints. The only module that knows Orbax."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,14 @@ from orbax.checkpoint import checkpoint_managers
 
 from mmjax.errors import UserError
 from mmjax.paths import flat, nested
+
+
+def _unexpected(record: logging.LogRecord) -> bool:
+    """Orbax warns of every directory that it was asked to only read."""
+    return not str(record.msg).startswith('Given directory is read only')
+
+
+logging.getLogger('absl').addFilter(_unexpected)
 
 
 class Checkpoints:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import re
 import shutil
 
@@ -37,6 +38,14 @@ NEW = shapes(image__a=(2,), image__b=(3, 4), text__a=(5,), head__w=(7,), text__l
 
 def found(**fields):
     return match(InitFrom('runs/a', **fields), OLD, NEW, source='runs/a')
+
+
+def test_reading_checkpoints_warns_of_nothing(tmp_path, caplog):
+    Checkpoints(tmp_path, keep=1).close()
+    Checkpoints(tmp_path, keep=None).close()
+    assert not caplog.records
+    logging.getLogger('absl').warning('something else')
+    assert [record.message for record in caplog.records] == ['something else']
 
 
 def test_what_is_loaded_new_and_unused():
