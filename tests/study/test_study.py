@@ -26,7 +26,7 @@ from mmjax.study.outlook import Outlook, outlook
 from mmjax.study.plan import Plan, best_rate
 from mmjax.study.probes import probes
 from mmjax.study.report import render
-from mmjax.study.runs import matched_sizes
+from mmjax.study.runs import matched_sizes, run_study
 from mmjax.study.statistics import LEAST_P
 from mmjax.study.study import TOLERANCE, Arm, Study, quick
 from mmjax.study.summary import summarise
@@ -173,9 +173,10 @@ def test_two_at_one_ledger_share_the_runs(tmp_path, trained, monkeypatch):
 
     monkeypatch.setattr(Worker, 'work', slowly)
     monkeypatch.setattr('mmjax.study.runs.POLL_SECONDS', 0.01)
+    plans = [Plan(study(), command.matched_sizes(study())) for _ in range(2)]
     with ThreadPoolExecutor(2) as two:
-        one, other = two.map(lambda _: study_command(study(), tmp_path), range(2))
-    assert one == other and len(set(workers)) == 2
+        list(two.map(lambda plan: run_study(plan, tmp_path), plans))
+    assert len(set(workers)) == 2
     assert len(trained) == 36 == len({config_hash(e) for e in trained})
     lines = (tmp_path / 'ledger.jsonl').read_text().splitlines()
     assert len(lines) == 1 + 36 == 1 + len(Ledger(tmp_path, study()).rows())
