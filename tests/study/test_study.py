@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -164,11 +163,12 @@ def test_what_another_process_does_is_left_to_it(tmp_path, trained):
 
 def test_two_at_one_ledger_share_the_runs(tmp_path, trained, monkeypatch):
     """Threads here, whose locks exclude each other as those of processes do."""
-    work, workers = Worker.work, []
+    work, workers, both = Worker.work, [], threading.Barrier(2, timeout=60)
 
     def slowly(*args):
         workers.append(threading.get_ident())
-        time.sleep(0.02)
+        if workers.count(workers[-1]) == 1:
+            both.wait()  # neither is done before the other has begun
         return work(*args)
 
     monkeypatch.setattr(Worker, 'work', slowly)
