@@ -28,6 +28,7 @@ from tests.fusion.designs import designs
 
 ROOT = Path(__file__).parents[2]
 DESIGNS = {swaps.snake_case(cls.__name__): cls for cls in designs()}
+WHOLE = {'objects': np.zeros((6, 9), np.float32)}  # what no transform gives its shape
 IDEAS = ['early', 'late', 'concat', 'bottleneck', 'film', 'resampler']  # very different ones
 
 
@@ -83,6 +84,7 @@ def test_the_size_for_a_cluster_has_shapes(name):
 def assert_shapes(experiment: Experiment) -> int:
     """Those of state and outputs are what the decoders say. Returns the number of parameters."""
     absent = {key: None for key in experiment.model.encoders} | {'answer': np.int32(0), 'weight': np.float32(1)}
+    absent |= {key: x for key, x in WHOLE.items() if key in absent}
     row = prepare(absent, transforms_of(experiment.data))
     batch = {key: jax.ShapeDtypeStruct((8, *np.shape(x)), np.asarray(x).dtype) for key, x in row.items()}
     state = abstract_state(experiment, batch, MeshShape(fsdp=4).build())

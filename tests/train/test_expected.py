@@ -47,7 +47,7 @@ def test_every_file_fits_its_recipe(name):
     numbers = ('probability', 'loss', 'score', 'accuracy', 'best')
     parts = dict.fromkeys(numbers, np.ones(2)) | dict.fromkeys(('a', 'b', 'x'), np.eye(2))
     parts |= {'written': np.array(['a', 'b']), 'references': np.array([['a'], ['b']])}
-    labels = {'style': ('noto', 'openmoji')}
+    labels = {'style': ('noto', 'openmoji'), 'kind': ('non-relational', 'relational')}
     for evaluation, metric in found:
         assert metric in evaluation.evaluator.metrics(whole | parts, labels)
 
