@@ -11,9 +11,7 @@ questions of the test (closest 95.9, furthest 97.8, count 100) and 100 % of the 
 known, and no place, 79.7 % of our relational questions can be answered (mmjax/data/builders/sort_of_clevr.py). The
 supplement's sizes of `pixels` take an accelerator: four convolutions of 24 features make 25 cells, which take the
 place of objects. Otherwise than there the question is two words, positions are sines, not coordinates, features are
-standardised by layer and images by their mean, and g's pairs are averaged. Networks of this kind with g of 64 to 256
-did not begin to see within 1,500 to 4,000 steps on a CPU (45 to 52 % of the validation questions, what the question
-alone gives or little more).
+standardised by layer and images by their mean, and g's pairs are averaged.
 """
 
 import dataclasses

@@ -17,8 +17,7 @@ The gain at each share of the labels, with intervals over seeds and images, is w
 measures; the labels of a share are the same at every seed, so the intervals do not tell of other ones. The masked words
 of a caption can all be known from its image, and the patches are nowhere scored. Measured with three seeds (`--seeds 0
 1 2`), test accuracy from scratch, after pretraining, and the gain in points: with 1 % of the labels 70.3, 79.4, 9.0
-(3.8 to 13.8); with 10 % 79.9, 94.9, 14.9 (12.2 to 17.8); with 100 % 86.0, 99.0, 13.0 (12.0 to 14.0). A seed takes some
-14 minutes on one core.
+(3.8 to 13.8); with 10 % 79.9, 94.9, 14.9 (12.2 to 17.8); with 100 % 86.0, 99.0, 13.0 (12.0 to 14.0).
 """
 
 import dataclasses

@@ -16,9 +16,10 @@ the size of the others, after a layer of self-attention, in which the objects ha
 that layer, on the same objects, is configs/relation_network.py.
 """
 
+from configs.relation_network import WORDS
 from experiments import small
-from mmjax.data import Data, Tfds, Words
-from mmjax.data.builders.sort_of_clevr import ANSWERS, COLORS, SUBTYPES
+from mmjax.data import Data, Tfds
+from mmjax.data.builders.sort_of_clevr import ANSWERS
 from mmjax.encoders.vectors import VectorEncoder
 from mmjax.evals.accuracy import Accuracy
 from mmjax.experiment import Evaluation, Experiment
@@ -27,7 +28,6 @@ from mmjax.study.probes import probes
 from mmjax.study.study import Arm, Study
 
 FIELDS = {'objects': 'objects', 'text': 'code', 'answer': 'answer', 'subtype': 'subtype'}
-WORDS = Words(key='text', length=2, vocabulary=(*SUBTYPES, *COLORS))
 READER = ('--model.fusion.reader', 'objects')
 
 

@@ -59,12 +59,13 @@ class Captions(Evaluator):
         cider = cider_d(written, references)
         half = Z * float(cider.std(ddof=1)) / len(cider) ** 0.5 if len(cider) > 1 else 10.0
         middle = float(cider.mean())
+        score = chrf(written, references)
         ends = {
             'exact_match': share_interval(exact, np.arange(len(exact))),
-            'chrf': chrf_interval(written, references),
+            'chrf': chrf_interval(written, references, score=score),
             'cider_d': (max(0.0, middle - half), min(10.0, middle + half)),
         }
-        return {'exact_match': float(exact.mean()), 'chrf': chrf(written, references), 'cider_d': middle, **_ends(ends)}
+        return {'exact_match': float(exact.mean()), 'chrf': score, 'cider_d': middle, **_ends(ends)}
 
 
 def _ends(intervals: Mapping[str, tuple[float, float]]) -> dict[str, float]:
@@ -84,9 +85,10 @@ def chrf(texts: Sequence[str], references: Sequence[Sequence[str]]) -> float:
     return float(CHRF().corpus_score(texts, columns).score)  # pyright: ignore[reportArgumentType]
 
 
-def chrf_interval(texts: Sequence[str], references: Sequence[Sequence[str]]) -> tuple[float, float]:
-    """The 95 % interval of `chrf` over texts, by the jackknife that leaves out a twentieth of them at a time, every
-    twentieth text (Shao & Wu 1989, "A general theory for jackknife variance estimation"); (0, 100) of a single text.
+def chrf_interval(texts: Sequence[str], references: Sequence[Sequence[str]], *, score: float) -> tuple[float, float]:
+    """The 95 % interval of `chrf` over texts, around their `score`, by the jackknife that leaves out a twentieth of them
+    at a time, every twentieth text (Shao & Wu 1989, "A general theory for jackknife variance estimation"); (0, 100) of
+    a single text.
     """
     parts = min(PARTS, len(texts))
     if parts < 2:
@@ -94,8 +96,8 @@ def chrf_interval(texts: Sequence[str], references: Sequence[Sequence[str]]) -> 
     kept = [[i for i in range(len(texts)) if i % parts != part] for part in range(parts)]
     without = np.array([chrf([texts[i] for i in rows], [references[i] for i in rows]) for rows in kept])
     error = float(((without - without.mean()) ** 2).sum() * (parts - 1) / parts) ** 0.5
-    middle, half = chrf(texts, references), float(student.ppf(0.975, parts - 1)) * error
-    return max(0.0, middle - half), min(100.0, middle + half)
+    half = float(student.ppf(0.975, parts - 1)) * error
+    return max(0.0, score - half), min(100.0, score + half)
 
 
 def cider_d(texts: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:

@@ -58,14 +58,19 @@ def test_every_preset_survives_json(name):
     assert config.config_hash(loaded) == config.config_hash(experiment)
 
 
-@pytest.mark.parametrize(
-    ('name', 'design'), [(name, design) for i, name in enumerate(UNLIKE) for design in IDEAS[i % 2 :: 2]]
-)
-def test_every_preset_has_shapes_with_other_designs(name, design):
-    """The whole state and the outputs, without data and without computing; one preset with half of the ideas, the next
-    with the others.
-    """
+@pytest.mark.parametrize('name', UNLIKE)
+@pytest.mark.parametrize('design', IDEAS)
+def test_every_preset_has_shapes_with_every_design(name, design):
+    """The whole state and the outputs, without data and without computing."""
     assert_shapes(config.override(PRESETS[name], [f'model.fusion={design}']))
+
+
+@pytest.mark.parametrize('function', ['pixels', 'pixels_mlp'])
+def test_the_yardstick_from_pixels_has_shapes(function):
+    """Of the paper's sizes, which nothing here trains."""
+    published = config.load_file(f'{ROOT}/configs/relation_network.py:{function}', kind=Experiment)
+    published.check()
+    assert_shapes(published)
 
 
 @pytest.mark.parametrize(
