@@ -86,9 +86,9 @@ def chrf(texts: Sequence[str], references: Sequence[Sequence[str]]) -> float:
 
 
 def chrf_interval(texts: Sequence[str], references: Sequence[Sequence[str]], *, score: float) -> tuple[float, float]:
-    """The 95 % interval of `chrf` over texts, around their `score`, by the jackknife that leaves out a twentieth of them
-    at a time, every twentieth text (Shao & Wu 1989, "A general theory for jackknife variance estimation"); (0, 100) of
-    a single text.
+    """The 95 % interval of `chrf` over texts, around their `score`, by the jackknife that leaves out a twentieth of
+    them at a time, every twentieth text (Shao & Wu 1989, "A general theory for jackknife variance estimation"); (0,
+    100) of a single text.
     """
     parts = min(PARTS, len(texts))
     if parts < 2:
