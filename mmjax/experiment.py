@@ -164,6 +164,8 @@ class Experiment:
 
     def _check_views(self) -> None:
         for name, objective in self.objectives.items():
+            if len(objective.views) > 1 and any(isinstance(view, Mined) for view in objective.views):
+                raise UserError(f'objectives.{name}: rows of a mined view have no others beside them; leave it out')
             if isinstance(objective.view, Mined) and self.optim.accumulate > 1:
                 raise UserError(
                     f'optim.accumulate: {self.optim.accumulate} parts, but objective {name} sees '

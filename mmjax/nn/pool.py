@@ -5,7 +5,7 @@ from dataclasses import field
 
 import flax.linen as nn
 import jax.numpy as jnp
-from einops import repeat
+from einops import rearrange, repeat
 from jaxtyping import Array, Float
 
 from mmjax.nn.attention import Attention
@@ -57,6 +57,13 @@ class LastPool(Pool):
         last = jnp.where(tokens.mask, places, 0).max(axis=1)
         values = jnp.take_along_axis(tokens.values, last[:, None, None], axis=1)[:, 0]
         return jnp.where(tokens.present[:, None], values, 0)
+
+
+class FlatPool(Pool):
+    """All tokens side by side, zeros for those that are not real: what stands where is kept. For one number of them."""
+
+    def __call__(self, tokens: Tokens) -> Float[Array, 'b d']:
+        return rearrange(jnp.where(tokens.mask[..., None], tokens.values, 0), 'b n d -> b (n d)')
 
 
 class TanhPool(FirstPool):

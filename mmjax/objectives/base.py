@@ -8,6 +8,9 @@ from jaxtyping import Array, Float
 from mmjax.types import Batch, Outputs
 from mmjax.views.base import CLEAN, View
 
+BESIDE = 'beside/'
+"""What the outputs of an objective's other view begin with."""
+
 
 @dataclass(frozen=True)
 class Objective:
@@ -24,7 +27,13 @@ class Objective:
     scale: float = 1.0
     view: View = field(default=CLEAN, metadata={'old': CLEAN})
 
+    @property
+    def views(self) -> tuple[View, ...]:
+        """`view`, and where it compares what the model says of that with what it says of another, the other one."""
+        return (self.view,)
+
     def __call__(self, outputs: Outputs, batch: Batch) -> Float[Array, 'b']:
+        """outputs, batch: of `view`; of the other view also each output, as `beside/NAME`."""
         raise NotImplementedError
 
     def weights(self, batch: Batch) -> Float[Array, 'b']:

@@ -2,16 +2,17 @@
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from mmjax.errors import UserError, check_output
-from mmjax.objectives.base import Objective
+from mmjax.objectives.base import BESIDE, Objective
 from mmjax.objectives.pairs import EXACT, log_sums, softplus_sums
 from mmjax.types import Batch, Outputs
+from mmjax.views.base import CLEAN, View
 
 
 @dataclass(frozen=True)
@@ -23,14 +24,26 @@ class Contrastive(Objective):
     scale and bias, shared by all. An example without one of the two modalities (its embedding is zero) is no partner
     and counts in no mean.
 
+    beside: another view, of which `beside/NAME` is the output NAME; seen only if one is named. Two augmented images of
+    an example are each other's partner, the other view's images of other examples are the negatives (SimCLR: Chen et
+    al. 2020, eq. 1, which also has those of the same view; with a text, SLIP: Mu et al. 2022, algorithm 1):
+
+        ContrastiveSoftmax(outputs=('image', 'beside/image'), view=augmented, beside=Redrawn(augmented))
+
     Raises:
         UserError: on fewer than two names, or one that the model does not give.
     """
 
     outputs: tuple[str, ...] = ()
     temperature: str = 'temperature'
+    beside: View = field(default=CLEAN, metadata={'old': CLEAN})
     abstract: ClassVar[bool] = True
     couples_rows: ClassVar[bool] = True
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        compared = any(name.startswith(BESIDE) for name in self.outputs)
+        return (self.view, self.beside) if compared else (self.view,)
 
     def __call__(self, outputs: Outputs, batch: Batch) -> Float[Array, 'b']:
         if len(set(self.outputs)) < 2:

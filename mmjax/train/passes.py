@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from mmjax.experiment import Experiment
+from mmjax.objectives.base import BESIDE, Objective
 from mmjax.sharding import constrain
 from mmjax.types import Batch, Outputs, Tokens
 from mmjax.views.base import View
@@ -22,7 +23,7 @@ class Views(NamedTuple):
 
     @classmethod
     def of(cls, experiment: Experiment) -> 'Views':
-        asked = list(dict.fromkeys(objective.view for objective in experiment.objectives.values()))
+        asked = list(dict.fromkeys(view for objective in experiment.objectives.values() for view in objective.views))
         mined = [view for view in asked if isinstance(view, Mined)]
         plain = [view for view in asked if not isinstance(view, Mined)]
         return cls(list(dict.fromkeys([*plain, *(view.after for view in mined)])), mined)
@@ -30,6 +31,11 @@ class Views(NamedTuple):
     def place(self, view: View) -> int:
         """The place of a view in the lists that `run` gives."""
         return [*self.plain, *self.mined].index(view)
+
+    def read_by(self, objective: Objective, outputs: list[Outputs]) -> Outputs:
+        """What an objective is given of the outputs of every view: those of its own, and those beside them."""
+        own, *beside = (outputs[self.place(view)] for view in objective.views)
+        return {**own, **{f'{BESIDE}{name}': x for other in beside for name, x in other.items()}}
 
 
 def run(

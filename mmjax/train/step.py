@@ -124,7 +124,7 @@ def weighted(
         i = views.place(objective.view)
         weights = objective.weights(seen[i])
         total = jnp.maximum(totals.get(name, weights.sum()), 1e-6)
-        rows = objective(outputs[i], seen[i]) * weights
+        rows = objective(views.read_by(objective, outputs), seen[i]) * weights
         if source is not None:
             rows = jnp.where(seen[i]['source'] == source, rows, 0)
         losses[f'loss/{name}'] = objective.scale * rows.sum() / total

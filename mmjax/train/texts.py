@@ -77,9 +77,11 @@ def _vocabularies(experiment: Experiment) -> Iterator[_Named]:
             yield _Named(f'model.decoders.{name}', decoder.streams[0], decoder.vocabulary)  # pyright: ignore
     for group in ('objectives', 'evals'):
         for name, asker in getattr(experiment, group).items():
-            for part, path in _within(asker.view, f'{group}.{name}.view'):
-                if hasattr(part, 'vocabulary'):
-                    yield _Named(path, part.modality, part.vocabulary, drawn=True)
+            views = {field: getattr(asker, field) for field in ('view', 'beside') if hasattr(asker, field)}
+            for field, view in views.items():
+                for part, path in _within(view, f'{group}.{name}.{field}'):
+                    if hasattr(part, 'vocabulary'):
+                        yield _Named(path, part.modality, part.vocabulary, drawn=True)
 
 
 def _within(part: Any, path: str) -> Iterator[tuple[Any, str]]:

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from mmjax.nn.attention import Attention
-from mmjax.nn.pool import FirstPool, LastPool, MeanPool, ProbePool, TanhPool
+from mmjax.nn.pool import FirstPool, FlatPool, LastPool, MeanPool, ProbePool, TanhPool
 from mmjax.types import Tokens
 
 MASK = np.array([[1, 1, 1, 1], [0, 1, 1, 0], [0, 0, 0, 0]], bool)
 VALUES = np.random.default_rng(0).standard_normal((3, 4, 8)).astype(np.float32)
 TOKENS = Tokens.of(jnp.asarray(VALUES), jnp.asarray(MASK))
-POOLS = [MeanPool(), FirstPool(), LastPool(), TanhPool(), ProbePool(attention=Attention(heads=2))]
+POOLS = [MeanPool(), FirstPool(), LastPool(), TanhPool(), FlatPool(), ProbePool(attention=Attention(heads=2))]
 
 
 def test_they_pick_what_they_say():
@@ -22,6 +22,7 @@ def test_they_pick_what_they_say():
     np.testing.assert_array_equal(LastPool().apply({}, TOKENS), np.stack([VALUES[0, 3], VALUES[1, 2], np.zeros(8)]))
     means = np.stack([VALUES[0].mean(0), VALUES[1, 1:3].mean(0), np.zeros(8)])
     np.testing.assert_allclose(MeanPool().apply({}, TOKENS), means, atol=1e-6)
+    np.testing.assert_array_equal(FlatPool().apply({}, TOKENS), (VALUES * MASK[..., None]).reshape(3, 32))
 
 
 @pytest.mark.parametrize('pool', POOLS, ids=lambda pool: type(pool).__name__)

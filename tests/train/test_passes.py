@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.special import logsumexp
 
 from mmjax.data import train_batches
 from mmjax.decoders.classification import MaskedMean
@@ -21,11 +22,13 @@ from mmjax.objectives.cross_entropy import CrossEntropy
 from mmjax.objectives.masked import MaskedPixels, MaskedTokens
 from mmjax.train.passes import Views, run
 from mmjax.train.run import shapes_of_batch, train
-from mmjax.train.state import create_state
+from mmjax.train.state import create_state, key_for
 from mmjax.train.step import train_step
 from mmjax.views.masked import MaskedImage, MaskedText
 from mmjax.views.matching import Matching
 from mmjax.views.mined import HardNegatives
+from mmjax.views.noise import Noise
+from mmjax.views.redrawn import Redrawn
 from mmjax.views.together import Together
 from tests.train import toy
 
@@ -40,6 +43,10 @@ OBJECTIVES = {
     'both_image': MaskedPixels(view=Together((TEXT, IMAGE))),
     'match': CrossEntropy(output='match', target='match', view=Matching()),
     'answer': CrossEntropy(),
+    'drawings': ContrastiveSoftmax(
+        outputs=('image_vector', 'beside/image_vector'), view=Noise('image', 0.2), beside=Redrawn(Noise('image', 0.2))
+    ),
+    'noisy_pairs': ContrastiveSoftmax(outputs=VECTORS, view=Noise('image', 0.2)),
 }
 
 
@@ -75,7 +82,9 @@ def batch():
         (('hard',), 1, 2),
         (('text', 'image'), 2, 2),
         (('both_text', 'both_image'), 1, 1),
-        (tuple(OBJECTIVES), 5, 6),
+        (('drawings',), 2, 2),
+        (('drawings', 'noisy_pairs', 'pairs'), 3, 3),
+        (tuple(OBJECTIVES), 7, 8),
     ],
 )
 def test_forward_passes_are_counted(monkeypatch, names, encoders, fusions):
@@ -120,6 +129,30 @@ def test_what_is_mined_is_the_model_on_the_pairs_put_together(random_parameters)
     assert mined.shape == (48, 2) and seen['weight'].shape == (48,)
     np.testing.assert_allclose(mined, whole, atol=1e-5)
     assert (np.asarray(found.rows['text']).reshape(16, 3)[:, 1] != np.arange(16)).all()
+
+
+@pytest.mark.parametrize('accumulate', [1, 2])
+def test_what_is_compared_across_views_is_the_loss_of_both_passes(accumulate):
+    """Against NumPy on the vectors of two passes of the model by hand."""
+    optim = dataclasses.replace(toy.experiment().optim, accumulate=accumulate)
+    asked = experiment('drawings', optim=optim)
+    state = toy.drawn(asked, shapes_of_batch(asked))
+    rows, objective = batch(), asked.objectives['drawings']
+    key = key_for('view', seed=asked.seed, step=state.step)
+    outputs = [asked.model.apply({'params': state.params}, view(rows, key)) for view in objective.views]
+    a, b = (np.asarray(x['image_vector'], np.float64) for x in outputs)
+    assert np.abs(a - b).max() > 1e-3
+    scores = np.exp(float(outputs[0]['temperature'][0, 0])) * a @ b.T
+    wanted = (logsumexp(scores, axis=0) + logsumexp(scores, axis=1)) / 2 - np.diag(scores)
+    told = jax.jit(lambda s, r: train_step(s, r, experiment=asked))(state, rows)[1]
+    np.testing.assert_allclose(told['loss'], wanted.mean(), rtol=1e-4)
+    assert told['grad_norm/image'] > 0
+
+
+def test_a_mined_view_has_nothing_beside_it():
+    mined = dataclasses.replace(OBJECTIVES['drawings'], beside=HardNegatives(outputs=VECTORS))
+    with pytest.raises(UserError, match=r'objectives\.drawings: rows of a mined view have no others beside them'):
+        experiment(objectives={'drawings': mined}).check()
 
 
 def test_mining_asks_for_the_whole_batch_and_for_training(tmp_path):

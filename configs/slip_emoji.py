@@ -1,0 +1,58 @@
+"""SLIP (Mu et al. 2022): `clip_emoji`, and two augmented drawings of one emoji that find each other (SimCLR).
+
+    scripts/mmjax train configs/slip_emoji.py
+    scripts/mmjax eval runs/slip_emoji --by configs/slip_emoji.py:styles    # drawings in a style that it never saw
+    scripts/mmjax train configs/slip_emoji.py:large    # a size for a cluster; not run here
+
+Each step sees every drawing twice, cropped and recoloured at random by views on the device; the first is also paired
+with its name. A drawing has a vector for each loss, as in the paper, read from all cells of the last grid: their mean
+forgets what stands where.
+"""
+
+import dataclasses
+
+from configs import clip_emoji
+from mmjax.decoders.embedding import Embedded, Temperature
+from mmjax.experiment import Experiment
+from mmjax.nn.pool import FlatPool, MeanPool, Pool
+from mmjax.objectives.contrastive import ContrastiveSoftmax
+from mmjax.views.augmented import Cropped, Recolored
+from mmjax.views.redrawn import Redrawn
+from mmjax.views.together import Together
+
+SEEN = Together((Cropped(area=(0.4, 1.0)), Recolored(saturation=0.8)))
+
+
+def experiment() -> Experiment:
+    return dataclasses.replace(twice(clip_emoji.experiment(), FlatPool(), width=128), name='slip_emoji', steps=1200)
+
+
+def large() -> Experiment:
+    """`clip_emoji` at its largest: 2.5 billion parameters, each drawing seen twice."""
+    return dataclasses.replace(twice(clip_emoji.large(), MeanPool(), width=1280), name='slip_large')
+
+
+def twice(clip: Experiment, pool: Pool, *, width: int) -> Experiment:
+    """With the second loss, on vectors and a temperature of its own."""
+    decoders = {
+        **clip.model.decoders,
+        'image': Embedded(streams=('image',), pool=pool, width=width),
+        'drawing': Embedded(streams=('image',), pool=pool, width=width),
+        'drawing_temperature': Temperature(scale=10.0),
+    }
+    objectives = {
+        'pairs': ContrastiveSoftmax(outputs=('image', 'text'), view=SEEN),
+        'drawings': ContrastiveSoftmax(
+            outputs=('drawing', 'beside/drawing'), temperature='drawing_temperature', view=SEEN, beside=Redrawn(SEEN)
+        ),
+    }
+    return dataclasses.replace(clip, model=clip.model.clone(decoders=decoders), objectives=objectives)
+
+
+def styles() -> Experiment:
+    """`clip_emoji.styles`, by the vector that the second loss has trained."""
+    evals = {
+        name: dataclasses.replace(found, evaluator=dataclasses.replace(found.evaluator, output='drawing'))
+        for name, found in clip_emoji.styles().evals.items()
+    }
+    return dataclasses.replace(experiment(), evals=evals)
