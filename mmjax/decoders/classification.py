@@ -1,4 +1,4 @@
-"""Logits over classes, by six read-outs. Logits are float32 whatever the compute dtype."""
+"""Logits over classes, by seven read-outs. Logits are float32 whatever the compute dtype."""
 
 from collections.abc import Mapping
 from dataclasses import field
@@ -100,6 +100,25 @@ class LogitSum(Classifier):
     def _present(self, fused: Fused) -> Float[Array, 'm b 1']:
         streams = sorted(self.read(fused).items())
         return jnp.stack([tokens.present[:, None] for _, tokens in streams]).astype(jnp.float32)
+
+
+class Product(Classifier):
+    """Linear on the product, element by element, of what a linear map makes of the mean of each stream's real tokens:
+    low-rank bilinear pooling (Kim et al. 2017, eq. 5), and ViLBERT's score of a match (Lu et al. 2019, section 3.1).
+
+    The maps may begin as those of two contrastive towers (`Embedded`, by `InitFrom.map`), whose score is the sum of the
+    same products. Where one of the streams is absent nothing but the bias is left. width: of each vector.
+    """
+
+    width: int = 128
+
+    @nn.compact
+    def __call__(self, encoded: Mapping[str, Tokens], fused: Fused, *, train: bool) -> Float[Array, 'b c']:
+        return self._logits(jnp.stack([self._vector(*stream) for stream in sorted(self.read(fused).items())]).prod(0))
+
+    def _vector(self, name: str, tokens: Tokens) -> Float[Array, 'b w']:
+        mean = masked_mean(self._normed(tokens, f'norm_{name}'))
+        return Dense((self.width,), ('embed', 'channels'), bias=False, name=f'project_{name}')(mean)
 
 
 class ProbabilityMean(LogitSum):

@@ -20,7 +20,7 @@ BACK = np.linalg.inv(YIQ)
 
 @dataclass(frozen=True)
 class ImageChange(View):
-    """Base: every image of `modality`, uint8 [b h w 3], by `change` with draws of its own.
+    """Base: every image of `modality`, uint8 [b h w 3], packed [b k h w 3], by `change` with draws of its own.
 
     Raises:
         UserError: on images of another kind.
@@ -30,12 +30,13 @@ class ImageChange(View):
 
     def __call__(self, batch: Batch, key: jax.Array) -> Batch:
         x = field_of(batch, self.modality)
-        if x.ndim != 4 or x.shape[-1] != 3 or x.dtype != jnp.uint8:
+        if x.ndim not in (4, 5) or x.shape[-1] != 3 or x.dtype != jnp.uint8:
             raise UserError(
                 f'view: {type(self).__name__} changes images of three bytes a pixel, uint8 [b h w 3]; '
                 f"'{self.modality}' is {x.dtype} {list(x.shape)}"
             )
-        changed = jax.vmap(self.change)(x.astype(jnp.float32), jax.random.split(key, len(x)))
+        change = self.change if x.ndim == 4 else jax.vmap(self.change)
+        changed = jax.vmap(change)(x.astype(jnp.float32), jax.random.split(key, x.shape[:-3]))
         return {**batch, self.modality: jnp.clip(jnp.round(changed), 0, 255).astype(jnp.uint8)}
 
     def change(self, image: Float[Array, 'h w 3'], key: jax.Array) -> Float[Array, 'h w 3']:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from mmjax.decoders.classification import AttentionPool, ClassToken, LogitSum, MaskedMean
+from mmjax.decoders.classification import AttentionPool, ClassToken, LogitSum, MaskedMean, Product
 from mmjax.errors import UserError
 from mmjax.nn.attention import Attention
 from mmjax.nn.norm import NoNorm
@@ -57,6 +57,14 @@ def test_the_norm_comes_before_the_pool(random_parameters):
     normed = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
     pool = (normed * p['norm_tokens']['scale'] + p['norm_tokens']['bias']).mean(axis=0)
     np.testing.assert_allclose(logits[0], linear(pool, p['logits']), atol=1e-5)
+
+
+def test_product(random_parameters):
+    streams = ('image', 'text')
+    logits, p = run(random_parameters, Product(classes=5, norm=NORM, streams=streams, width=6))
+    each = [real(name, 0).mean(axis=0) @ p[f'project_{name}']['kernel'] for name in streams]
+    np.testing.assert_allclose(logits[0], linear(each[0] * each[1], p['logits']), atol=1e-5)
+    np.testing.assert_allclose(logits[1:], [p['logits']['bias']] * 2, atol=1e-6)  # the text is absent, then both
 
 
 def test_class_token(random_parameters):

@@ -135,6 +135,13 @@ def test_eight_devices_draw_what_one_draws():
     assert len({image.tobytes() for image in (*np.asarray(alone), *again)}) == 32  # all differ, the redrawn too
 
 
+def test_images_that_share_a_row_have_draws_of_their_own():
+    packed = np.repeat(NOISE[None], 12, axis=0).reshape(4, 3, SIDE, SIDE, 3)
+    for view in (Cropped(), recolored(brightness=0.5)):
+        found = np.asarray(view({'image': jnp.asarray(packed)}, jax.random.key(0))['image'])
+        assert found.shape == packed.shape and len({image.tobytes() for image in found.reshape(12, -1)}) == 12
+
+
 @pytest.mark.parametrize(
     ('wrong', 'told'),
     [
