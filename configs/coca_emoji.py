@@ -1,5 +1,6 @@
 """CoCa: captions in a requested language and image <-> text by one pass of one model.
 
+    scripts/train_tokenizer configs/coca_emoji.py    # its byte-pair tokens, those of `caption_emoji`
     scripts/mmjax train configs/coca_emoji.py
     scripts/mmjax predict runs/coca_emoji --image cat.png --text de:
 
@@ -26,7 +27,7 @@ from mmjax.encoders.image import ConvEncoder, PatchEncoder
 from mmjax.encoders.queried import Queried
 from mmjax.encoders.text import TokenEncoder
 from mmjax.evals.retrieval import Retrieval
-from mmjax.experiment import Evaluation, Experiment
+from mmjax.experiment import NO_INIT, Evaluation, Experiment
 from mmjax.fusion.cross import CrossAttention
 from mmjax.model import Model
 from mmjax.nn.attention import Attention
@@ -63,8 +64,8 @@ def model(image: Encoder, *, block: Block, width: int, unimodal: int, multimodal
 
 
 def experiment() -> Experiment:
-    width, block = 128, Block(attention=Attention(heads=4), dropout=0.1)
-    caption = caption_emoji.experiment()
+    width, block = 128, Block(attention=Attention(heads=4))
+    caption = caption_emoji.captioning()
     drawing = ConvEncoder(width=width, channels=(16, 32, 64, 128), norm=NoNorm())
     asked = scored('test', 'en')
     assert isinstance(asked.source, Tfds)
@@ -74,6 +75,7 @@ def experiment() -> Experiment:
     return dataclasses.replace(
         caption,
         name='coca_emoji',
+        init_from=NO_INIT,
         model=model(image, block=block, width=width, unimodal=2, multimodal=2, unroll=2),
         objectives={'caption': NextToken(scale=2.0), 'pairs': ContrastiveSoftmax(outputs=VECTORS)},
         evals={**evaluations(), 'test_en_retrieval': Evaluation(found, FOUND, references=CHANCE)},
@@ -81,7 +83,7 @@ def experiment() -> Experiment:
 
 
 def large() -> Experiment:
-    """The paper's largest (table 1), with the bytes of names as text: 2.1 billion parameters."""
+    """The paper's largest (table 1), with the tokens of names as text: 2.1 billion parameters."""
     block = Block(attention=Attention(heads=16), mlp=Mlp(ratio=6144 / 1408))
     image = PatchEncoder(width=1408, patch=18, depth=40, block=block, remat='full')
     size = model(Queried(image, queries=256), block=block, width=1408, unimodal=18, multimodal=18, remat='full')

@@ -25,11 +25,12 @@ class Measured(NamedTuple):
 
 
 def measure(name: str, *, seeds: Sequence[int] = (), root: Path = ROOT) -> dict[int, Measured]:
-    """By seed (default: those of the file), from finished runs where there are any, else by training. Prints a line for
-    each.
+    """By seed (default: those of the file), from finished runs where there are any, else by training, for which a
+    vocabulary that is not there is learned first. Prints a line for each.
     """
     from mmjax.train.run import evaluate, train
     from mmjax.train.stages import train_stages
+    from mmjax.train.vocabulary import learn
 
     expected = read(name, root=root)
     seeds = seeds or expected.seeds
@@ -42,6 +43,7 @@ def measure(name: str, *, seeds: Sequence[int] = (), root: Path = ROOT) -> dict[
         # Scores by other evaluations take no training of their own.
         started, begun = time.monotonic(), run.exists() or bool(expected.by)
         finished = all((path / 'results.json').exists() for path in _directories(run, recipe))
+        learn(list(recipe.values()) if isinstance(recipe, dict) else [recipe], missing=True)
         if isinstance(recipe, dict):
             results = train_stages(recipe, workdir=str(run), config_file=file)
         else:

@@ -86,14 +86,15 @@ def _read(data: Data, evaluator: Captions, inputs: Sequence[str]) -> tuple[Float
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 done, 2 the user's mistake."""
     parser = argparse.ArgumentParser(prog='scripts/floor', description=(__doc__ or '').splitlines()[0])
-    parser.add_argument('config', metavar='CONFIG', help='Python file with def experiment() -> Experiment')
+    parser.add_argument('config', metavar='CONFIG', help='Python file with def experiment(); of stages the last')
     parser.add_argument('names', nargs='*', metavar='EVALUATION', help='default: all that score captions')
     parser.add_argument('--json', metavar='FILE', help='also write the scores as flat JSON')
     given = parser.parse_args(argv)
     try:
         if given.json:
             check_writable(Path(given.json), flag='--json')
-        scores = floors(config.load_file(given.config, kind=Experiment), names=given.names)
+        made = config.load_stages(given.config, kind=Experiment)
+        scores = floors(made[-1] if isinstance(made, tuple) else made, names=given.names)
     except UserError as error:
         print(f'mmjax: error: {error}', file=sys.stderr)
         return 2

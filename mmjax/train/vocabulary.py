@@ -21,23 +21,22 @@ def bpe_of(data: Feed) -> Iterator[Bpe]:
     yield from dict.fromkeys(tokenizer for tokenizer in found if isinstance(tokenizer, Bpe))
 
 
-def learn(stages: Sequence[Experiment], *, field: str | None = None) -> dict[str, str]:
+def learn(stages: Sequence[Experiment], *, field: str | None = None, missing: bool = False) -> dict[str, str]:
     """Learns and writes every vocabulary, from the data of the first stage that has it; returns the sha256 by the name
     of the file.
 
-    field: of the sources, whose texts are learned from; None: the tokenizer's own.
+    field: of the sources, whose texts are learned from; None: the tokenizer's own. missing: only those whose file is
+    not there.
 
     Raises:
-        UserError: where the config has no BPE tokenizer, or the data no such texts.
+        UserError: where the data have no such texts, or a file is there and is another.
     """
     learned: dict[str, str] = {}
     for stage in stages:
         for bpe in bpe_of(stage.data):
-            if bpe.file not in learned:
+            if bpe.file not in learned and not (missing and bpe.path.exists()):
                 readers = {name or 'train': part.source.open() for name, part in stage.data.parts.items()}
                 learned[bpe.file] = train_bpe(readers, bpe, field=field or bpe.key)
-    if not learned:
-        raise UserError('train_tokenizer: the config has no Bpe among the transforms of its data')
     return learned
 
 
@@ -90,7 +89,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         written = load_stages(args.config, kind=Experiment)
         stages = written if isinstance(written, tuple) else (written,)
-        for file, sha256 in learn(stages, field=args.field).items():
+        learned = learn(stages, field=args.field)
+        if not learned:
+            raise UserError('train_tokenizer: the config has no Bpe among the transforms of its data')
+        for file, sha256 in learned.items():
             print(f"{file}: write sha256='{sha256}' into the config")
     except UserError as error:
         print(f'mmjax: error: {error}', file=sys.stderr)
