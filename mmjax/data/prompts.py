@@ -107,10 +107,10 @@ class PromptAnswer(Transform):
     def __call__(self, example: Example, rng: np.random.Generator | None = None) -> Example:
         key = self.key
         given = example[key]
-        prompt, answer = ('', _told(given, key)) if given is None or isinstance(given, str) else self._pair(given)
-        prompt = self._ids(prompt)
+        asked, answer = ('', _told(given, key)) if given is None or isinstance(given, str) else self._pair(given)
         ids, causal = np.full((2, self.length), PAD_ID, np.int32)
         if answer is not None:
+            prompt = self._ids(asked)
             room = self.length - 2 - len(prompt)
             if room < 1:
                 raise UserError(

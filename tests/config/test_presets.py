@@ -77,13 +77,14 @@ def test_the_yardstick_from_pixels_has_shapes(function):
     'name', [path.name for path in sorted((ROOT / 'configs').glob('*.py')) if 'def large()' in path.read_text()]
 )
 def test_the_size_for_a_cluster_has_shapes(name):
-    """Of a file with stages each, which can train one after the other; its docstring says how it is trained."""
+    """Of a file with stages each, the largest of which counts; its docstring says how it is trained."""
     made = config.load_stages(f'{ROOT}/configs/{name}:large', kind=Experiment)
     assert f'scripts/mmjax train configs/{name}:large' in (sys.modules[f'configs.{name[:-3]}'].__doc__ or '')
     stages = by_name(made) if isinstance(made, tuple) else {'': made}
     for large in stages.values():
         large.check()
-        assert assert_shapes(large) > 2e9 and large.precision == 'bfloat16'
+        assert large.precision == 'bfloat16'
+    assert max(map(assert_shapes, stages.values())) > 2e9
 
 
 def assert_shapes(experiment: Experiment) -> int:
