@@ -2,6 +2,7 @@
 
     scripts/prepare coco_captions    # once: TFDS fetches COCO 2014 (some 40 GB) and Karpathy's splits
     scripts/mmjax train configs/coco_matching.py --mesh.data 8
+    scripts/mmjax train configs/coco_matching.py:native --mesh.data 8    # photographs at their own aspect ratio
 
 Trained on `train` + `restval` (113,287 images, one of their captions each time), tested on the 5,000 images of `test`
 with their first five captions: recall@1, 5, 10 both ways, each image once in the gallery (`CaptionRetrieval`), as it is
@@ -25,10 +26,13 @@ A pod, towers of ViT-L/14's size at batch 32,768:
         --model.encoders.text.block.attention.heads 16 --model.decoders.image.width 768 --model.decoders.text.width 768
 """
 
+import dataclasses
+
 from configs.imagenet_vit import image_tower
-from mmjax.data import AnyItem, Bytes, CentralCrop, Data, Each, RandomCrop, RandomFlip, Source, Tfds
+from mmjax.data import AnyItem, Bytes, CentralCrop, Data, Each, NativePatches, RandomCrop, RandomFlip, Source, Tfds
 from mmjax.data.base import Transform
 from mmjax.decoders.embedding import Embedded, Temperature
+from mmjax.encoders.native import NativePatchEncoder
 from mmjax.encoders.text import TokenEncoder
 from mmjax.evals.retrieval import CaptionRetrieval
 from mmjax.experiment import Checkpoint, Evaluation, Experiment, Log
@@ -37,6 +41,7 @@ from mmjax.model import Model
 from mmjax.nn.attention import Attention
 from mmjax.nn.block import Block
 from mmjax.nn.norm import NoNorm
+from mmjax.nn.places import SinCosPlaces
 from mmjax.objectives.contrastive import ContrastiveSoftmax
 from mmjax.optim import AdamW, WarmupCosine
 
@@ -55,12 +60,13 @@ REFERENCES = {
 }
 
 
-def data(source: Source, *choose: Transform) -> Data:
-    return Data(source, (*choose, CROP, TEXT), cache=False, workers=WORKERS)
+def data(source: Source, *choose: Transform, pixels: Transform = CROP) -> Data:
+    """pixels: what makes an image one size."""
+    return Data(source, (*choose, pixels, TEXT), cache=False, workers=WORKERS)
 
 
-def each_caption(split: str) -> Data:
-    return data(Each(Tfds('coco_captions', split, FIELDS), key='text', count=CAPTIONS))
+def each_caption(split: str, *, pixels: Transform = CROP) -> Data:
+    return data(Each(Tfds('coco_captions', split, FIELDS), key='text', count=CAPTIONS), pixels=pixels)
 
 
 def experiment() -> Experiment:
@@ -93,4 +99,20 @@ def experiment() -> Experiment:
         precision='bfloat16',
         checkpoint=Checkpoint(every=500),
         log=Log(every=50),
+    )
+
+
+def native() -> Experiment:
+    """Each photograph whole, at its own aspect ratio, as at most the 196 patches of a square one of 224 pixels: NaFlex
+    (`NativePatches`). It may begin with the same image tower; no crops and flips.
+    """
+    plain, pixels = experiment(), NativePatches('image', patch=16, most=196)
+    square = image_tower()
+    image = NativePatchEncoder(width=square.width, depth=square.depth, block=square.block, places=SinCosPlaces())
+    return dataclasses.replace(
+        plain,
+        name='coco_matching_native',
+        model=plain.model.clone(encoders={**plain.model.encoders, 'image': image}),
+        data=data(Tfds('coco_captions', 'train+restval', FIELDS), AnyItem('text'), pixels=pixels),
+        evals={name: dataclasses.replace(e, data=each_caption(name, pixels=pixels)) for name, e in plain.evals.items()},
     )

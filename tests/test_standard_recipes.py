@@ -1,5 +1,6 @@
 """The recipes on standard sets, end to end on mocks of the same schema, and their full sizes by their shapes alone."""
 
+import dataclasses
 import json
 import shlex
 import sys
@@ -11,11 +12,13 @@ import pytest
 import sacrebleu
 
 from mmjax import config
+from mmjax.data import train_batches
 from mmjax.data.transforms import prepare as transformed
 from mmjax.experiment import Experiment
+from mmjax.paths import flat
 from mmjax.sharding import MESH_AXES
 from mmjax.train.predict import predict
-from mmjax.train.run import train
+from mmjax.train.run import shapes_of_batch, train
 from mmjax.train.state import abstract_state
 from mmjax.train.step import train_step
 from tests.standard_sets import CocoCaptions, Imagenet, prepare, write_vqa
@@ -139,6 +142,27 @@ def test_coco_starts_from_the_tower_that_imagenet_has_taught(trained):
     run, *_ = trained('coco_matching')
     started = json.loads((run / 'init.json').read_text())
     assert any('encoders_image' in path for path in started['loaded']), started
+
+
+def test_photographs_may_keep_their_aspect_ratio(home, tmp_path):
+    """The same recipe on patches of whole photographs, from a square tower, whose parameters its own are."""
+    native = config.load_file(f'{ROOT}/configs/coco_matching.py:native', kind=Experiment)
+    kept = OVERRIDES['coco_matching'].replace('--model.encoders.image.patch 56', '')
+    results = train(config.override(native, shlex.split(kept)), workdir=str(tmp_path / 'run'))
+    assert results['test/recall@10/text_to_image'] == 1 and results.keys() >= {'val/recall@1/image_to_text'}
+    batch = next(train_batches(dataclasses.replace(native.data, workers=0), batch_size=8, seed=0))
+    assert batch['image'].shape == (8, 196, 16 * 16 * 3)
+    grids = batch['image/grid'][:, 0]
+    assert (batch['image/mask'].sum(axis=1) == grids.prod(axis=1)).all() and (grids[:, 0] != grids[:, 1]).any()
+    shapes = [
+        {path: x.shape for path, x in flat(abstract_state(x, shapes_of_batch(x), x.mesh.build()).params).items()}
+        for x in (smaller(native), smaller(recipe('coco_matching')))
+    ]
+    assert shapes[0] == shapes[1]
+
+
+def smaller(experiment: Experiment) -> Experiment:
+    return config.override(experiment, ['--data.workers', '0', '--batch-size', '8'])
 
 
 def test_vqa_is_scored_by_what_ten_people_said(trained):
