@@ -19,22 +19,21 @@ configs/caption_emoji.py`).
 import dataclasses
 
 from configs import slip_emoji
-from configs.clip_emoji import CLUSTER
+from configs.clip_emoji import CLUSTER, image_tower
 from mmjax.data import AnyLanguage, Bpe, Data, Image, InLanguage, Item, PromptAnswer, RandomShift, References, Tfds
 from mmjax.data.base import Transform
 from mmjax.data.builders.emoji import LANGUAGES
 from mmjax.decoders.tokens import TokenLogits
-from mmjax.encoders.image import ConvEncoder, PatchEncoder
+from mmjax.encoders.image import PatchEncoder
 from mmjax.encoders.text import TokenEncoder
 from mmjax.evals.captions import Captions
-from mmjax.experiment import NO_INIT, Evaluation, Experiment, InitFrom
+from mmjax.experiment import Evaluation, Experiment, InitFrom
 from mmjax.fusion.early import Early
 from mmjax.generate.beam import Beam
 from mmjax.generate.generate import Generate
 from mmjax.model import Model
 from mmjax.nn.attention import Attention
 from mmjax.nn.block import Block
-from mmjax.nn.norm import NoNorm
 from mmjax.nn.positions import Learned
 from mmjax.objectives.next_token import NextToken
 from mmjax.optim import AdamW, WarmupCosine
@@ -86,17 +85,18 @@ def evaluations(written: Generate = WRITTEN) -> dict[str, Evaluation]:
 
 def experiment() -> tuple[Experiment, ...]:
     towers = dataclasses.replace(slip_emoji.experiment(), name='towers', evals={}, steps=400)
-    return towers, captioning()
+    start = InitFrom(stage='towers', left_out=('encoders_text',))
+    return towers, dataclasses.replace(captioning(), init_from=start)
 
 
 def captioning() -> Experiment:
-    """The second stage."""
+    """The second stage, from nothing."""
     width, block = 128, Block(attention=Attention(heads=4))
     return Experiment(
         name='caption',
         model=Model(
             encoders={
-                'image': ConvEncoder(width=width, channels=(16, 32, 64, 128), norm=NoNorm()),
+                'image': image_tower(),
                 'text': TokenEncoder(vocabulary=TEXT.size, width=width, depth=0, positions=Learned(TEXT.length)),
             },
             fusion=Early(depth=3, block=block, unroll=3),
@@ -108,7 +108,6 @@ def captioning() -> Experiment:
         optim=AdamW(schedule=WarmupCosine(peak=1e-3, warmup=200), decay=0.1),
         steps=2500,
         batch_size=64,
-        init_from=InitFrom(stage='towers', left_out=('encoders_text',)),
     )
 
 
@@ -124,5 +123,4 @@ def large() -> Experiment:
         decoders={'text': TokenLogits(vocabulary=TEXT.size)},
     )
     data = learned(LANGUAGES, side=224)
-    changes = {**CLUSTER, 'init_from': NO_INIT}
-    return dataclasses.replace(captioning(), name='caption_large', model=model, data=data, **changes)
+    return dataclasses.replace(captioning(), name='caption_large', model=model, data=data, **CLUSTER)

@@ -66,6 +66,11 @@ def learned(*, side: int = 64) -> Data:
     return split('train+train_flags', AnyItem('text', SEEN), RandomShift('image', pixels=round(0.1 * side)), side=side)
 
 
+def image_tower() -> ConvEncoder:
+    """Four by four tokens of a drawing."""
+    return ConvEncoder(width=128, channels=(16, 32, 64, 128), norm=NoNorm())
+
+
 def references(language: str) -> dict[str, float]:
     return {'chance@10': CHANCE, 'nearest_seen@10': NEAREST[language]}
 
@@ -83,7 +88,7 @@ def experiment() -> Experiment:
         name='clip_emoji',
         model=Model(
             encoders={
-                'image': ConvEncoder(width=width, channels=(16, 32, 64, 128), norm=NoNorm()),
+                'image': image_tower(),
                 'text': TokenEncoder(
                     vocabulary=TEXT.size, width=width, depth=2, block=Block(attention=Attention(heads=4)), unroll=2
                 ),

@@ -17,23 +17,22 @@ import dataclasses
 
 from configs import caption_emoji
 from configs.caption_emoji import TEXT, evaluations, scored
-from configs.clip_emoji import CLUSTER
+from configs.clip_emoji import CLUSTER, image_tower
 from mmjax.data import Tfds
 from mmjax.data.builders.emoji import LANGUAGES
 from mmjax.decoders.embedding import Embedded, Temperature
 from mmjax.decoders.tokens import TokenLogits
 from mmjax.encoders.base import Encoder
-from mmjax.encoders.image import ConvEncoder, PatchEncoder
+from mmjax.encoders.image import PatchEncoder
 from mmjax.encoders.queried import Queried
 from mmjax.encoders.text import TokenEncoder
 from mmjax.evals.retrieval import Retrieval
-from mmjax.experiment import NO_INIT, Evaluation, Experiment
+from mmjax.experiment import Evaluation, Experiment
 from mmjax.fusion.cross import CrossAttention
 from mmjax.model import Model
 from mmjax.nn.attention import Attention
 from mmjax.nn.block import Block
 from mmjax.nn.mlp import Mlp
-from mmjax.nn.norm import NoNorm
 from mmjax.nn.pool import LastPool, ProbePool
 from mmjax.nn.positions import Learned
 from mmjax.objectives.contrastive import ContrastiveSoftmax
@@ -66,16 +65,14 @@ def model(image: Encoder, *, block: Block, width: int, unimodal: int, multimodal
 def experiment() -> Experiment:
     width, block = 128, Block(attention=Attention(heads=4))
     caption = caption_emoji.captioning()
-    drawing = ConvEncoder(width=width, channels=(16, 32, 64, 128), norm=NoNorm())
     asked = scored('test', 'en')
     assert isinstance(asked.source, Tfds)
     fields = {**asked.source.fields, 'base': 'base'}
     found = dataclasses.replace(asked, source=dataclasses.replace(asked.source, fields=fields))
-    image = Queried(drawing, queries=8, attention=block.attention)
+    image = Queried(image_tower(), queries=8, attention=block.attention)
     return dataclasses.replace(
         caption,
         name='coca_emoji',
-        init_from=NO_INIT,
         model=model(image, block=block, width=width, unimodal=2, multimodal=2, unroll=2),
         objectives={'caption': NextToken(scale=2.0), 'pairs': ContrastiveSoftmax(outputs=VECTORS)},
         evals={**evaluations(), 'test_en_retrieval': Evaluation(found, FOUND, references=CHANCE)},

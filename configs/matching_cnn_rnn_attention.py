@@ -12,7 +12,7 @@ drawing, 28,561 passes of the fusion, beside `towers/found_en`, which needs none
 
 import dataclasses
 
-from configs.clip_emoji import CLUSTER, FOUND, TEXT, references, split
+from configs.clip_emoji import CLUSTER, FOUND, TEXT, image_tower, references, split
 from mmjax.data import AnyItem, Data, Item, RandomShift
 from mmjax.data.builders.emoji import LANGUAGES
 from mmjax.decoders.classification import Product
@@ -28,7 +28,6 @@ from mmjax.fusion.late import Late
 from mmjax.model import Model
 from mmjax.nn.attention import Attention
 from mmjax.nn.block import Block
-from mmjax.nn.norm import LayerNorm, NoNorm, Norm
 from mmjax.objectives.contrastive import ContrastiveSoftmax
 from mmjax.objectives.cross_entropy import CrossEntropy
 from mmjax.optim import AdamW, WarmupCosine
@@ -65,18 +64,15 @@ def evals() -> dict[str, Evaluation]:
     return {'validation': validation, **tests, 'found_en': found(MatchRetrieval(group='base'))}
 
 
-def encoders(width: int, channels: tuple[int, ...], norm: Norm) -> dict[str, Encoder]:
-    return {
-        'image': ConvEncoder(width=width, channels=channels, norm=norm),
-        'text': RecurrentEncoder(vocabulary=TEXT.size, width=width, cell='gru', bidirectional=True),
-    }
+def encoders(image: ConvEncoder) -> dict[str, Encoder]:
+    text = RecurrentEncoder(vocabulary=TEXT.size, width=image.width, cell='gru', bidirectional=True)
+    return {'image': image, 'text': text}
 
 
 def experiment() -> tuple[Experiment, ...]:
-    width = 128
     towers = Experiment(
         name='towers',
-        model=Model(encoders(width, (16, 32, 64, 128), NoNorm()), Late(depth=0), TOWERS),
+        model=Model(encoders(image_tower()), Late(depth=0), TOWERS),
         data=learned(),
         objectives={'pairs': ContrastiveSoftmax(outputs=('image', 'text'))},
         evals={'found_en': found(FOUND)},
@@ -100,7 +96,7 @@ def experiment() -> tuple[Experiment, ...]:
 def large() -> tuple[Experiment, ...]:
     """2.1 billion parameters, nearly all of them in the self-attention layers over both."""
     towers, match = experiment()
-    parts = encoders(2048, (256, 512, 1024, 2048), LayerNorm())
+    parts = encoders(ConvEncoder(width=2048, channels=(256, 512, 1024, 2048)))
     fusion = Early(depth=40, block=Block(attention=Attention(heads=16)), remat='full')
     changes = {**CLUSTER, 'data': learned(side=224)}
     return (

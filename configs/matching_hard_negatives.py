@@ -4,13 +4,14 @@ and drawings that the match score learns to tell from the right ones (Li et al. 
     scripts/mmjax train configs/matching_hard_negatives.py          # its two stages, and `hard`
     scripts/mmjax train configs/matching_hard_negatives.py:large    # a size for a cluster; not run here
 
-By hard negatives alone the score does not begin to learn here: they are what the towers cannot tell. So `hard` goes on
-from `match`, and keeps its pairs at random beside the hard ones. For the batch as it is encoders run once, for the
-pairs at random once more. `hard/towers_en` is the retrieval of the same model's towers, `hard/found_en` that of its
-match score.
+By hard negatives alone the score did not begin to learn: they are what the towers cannot tell. So `hard` goes on from
+`match`, and keeps its pairs at random beside the hard ones; the towers' read-outs are learned anew. Encoders run once
+for the batch as it is, and once more for the pairs at random. `hard/towers_en` is the retrieval of the same model's
+towers, `hard/found_en` that of its match score.
 """
 
 import dataclasses
+from typing import Any
 
 from configs import matching_cnn_rnn_attention
 from configs.clip_emoji import FOUND
@@ -24,27 +25,26 @@ from mmjax.views.mined import HardNegatives
 
 def experiment() -> tuple[Experiment, ...]:
     towers, match = matching_cnn_rnn_attention.experiment()
-    return towers, match, hard(match, steps=400, batch_size=64)
+    return towers, match, hard(match, steps=250)
 
 
 def large() -> tuple[Experiment, ...]:
     """`matching_cnn_rnn_attention` at its largest: 2.1 billion parameters."""
     towers, match = matching_cnn_rnn_attention.large()
-    return towers, match, hard(match)
+    return towers, match, hard(match, evals={}, steps=match.steps)
 
 
-def hard(match: Experiment, **changes) -> Experiment:
-    return dataclasses.replace(
-        match,
-        name='hard',
-        model=match.model.clone(decoders={**match.model.decoders, **TOWERS}),
-        objectives={
+def hard(match: Experiment, **changes: Any) -> Experiment:
+    third = {
+        'name': 'hard',
+        'model': match.model.clone(decoders={**match.model.decoders, **TOWERS}),
+        'objectives': {
             'pairs': ContrastiveSoftmax(outputs=('image', 'text')),
             **match.objectives,
             'hard': CrossEntropy(output='match', target='match', view=HardNegatives(group='base')),
         },
-        evals={**match.evals, 'towers_en': found(FOUND)} if match.evals else {},
-        optim=AdamW(schedule=WarmupCosine(peak=3e-4, warmup=50), decay=0.1),
-        init_from=InitFrom(stage='match'),
-        **changes,
-    )
+        'evals': {**match.evals, 'towers_en': found(FOUND)},
+        'optim': AdamW(schedule=WarmupCosine(peak=3e-4, warmup=50), decay=0.1),
+        'init_from': InitFrom(stage='match'),
+    }
+    return dataclasses.replace(match, **third | changes)
