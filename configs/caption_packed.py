@@ -21,13 +21,13 @@ from mmjax.experiment import Experiment
 ROW, ITEMS = 96, 12  # places for tokens and for drawings
 
 
-def learned(languages: tuple[str, ...] = LEARNED, *, side: int = 64) -> Mixture:
-    """side: of a drawing, in pixels."""
+def learned(languages: tuple[str, ...] = LEARNED, *, side: int = 64, cache: bool = True) -> Mixture:
+    """side: of a drawing, in pixels. cache: see `Data`; each language has one of its own."""
     shift = RandomShift('image', pixels=round(0.1 * side))
     source = Tfds('emoji', 'train+train_flags', FIELDS)
     rows: dict[str, Feed] = {
         language: Packed(
-            Data(source, (Image('image', size=side), InLanguage(LANGUAGES, language), TEXT, shift), cache=side == 64),
+            Data(source, (Image('image', size=side), InLanguage(LANGUAGES, language), TEXT, shift), cache=cache),
             lengths={'text': ROW},
             items={'image': ITEMS},
         )
@@ -43,5 +43,5 @@ def experiment() -> tuple[Experiment, ...]:
 
 def large() -> Experiment:
     """`caption_emoji` at its largest, 2.5 billion parameters, in packed rows."""
-    data = learned(LANGUAGES, side=224)
+    data = learned(LANGUAGES, side=224, cache=False)
     return dataclasses.replace(caption_emoji.large(), name='caption_packed_large', data=data, batch_size=512)

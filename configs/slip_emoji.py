@@ -25,7 +25,7 @@ from mmjax.views.augmented import Cropped, Recolored
 from mmjax.views.redrawn import Redrawn
 from mmjax.views.together import Together
 
-SEEN = Together((Cropped(area=(0.4, 1.0)), Recolored(saturation=0.8)))
+AUGMENTED = Together((Cropped(area=(0.4, 1.0)), Recolored(saturation=0.8)))
 
 
 def experiment() -> Experiment:
@@ -46,9 +46,12 @@ def twice(clip: Experiment, pool: Pool, *, width: int) -> Experiment:
         'drawing_temperature': Temperature(scale=10.0),
     }
     objectives = {
-        'pairs': ContrastiveSoftmax(outputs=('image', 'text'), view=SEEN),
+        'pairs': ContrastiveSoftmax(outputs=('image', 'text'), view=AUGMENTED),
         'drawings': ContrastiveSoftmax(
-            outputs=('drawing', 'beside/drawing'), temperature='drawing_temperature', view=SEEN, beside=Redrawn(SEEN)
+            outputs=('drawing', 'beside/drawing'),
+            temperature='drawing_temperature',
+            view=AUGMENTED,
+            beside=Redrawn(AUGMENTED),
         ),
     }
     return dataclasses.replace(clip, model=clip.model.clone(decoders=decoders), objectives=objectives)

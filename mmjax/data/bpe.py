@@ -83,14 +83,14 @@ class Bpe(Transform):
         }
 
 
-def train_bpe(readers: Mapping[str, Reader], bpe: Bpe, *, field: str) -> str:
+def train_bpe(readers: Mapping[str, Reader], bpe: Bpe, *, field: str, wanted: str = '') -> str:
     """Learns the vocabulary of `bpe` from the texts in `field` of all rows, writes its file and returns its sha256.
 
     readers: by name; the file keeps the fingerprint of each. A field may hold a text, several in a list, or None. The
-    same texts give the same file.
+    same texts give the same file. wanted: the sha256 that it must have to be written; '': any.
 
     Raises:
-        UserError: where there is no such field, no text in it, or the file is there and is another.
+        UserError: where there is no such field, no text in it, the file is there and is another, or not the wanted one.
     """
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
@@ -118,7 +118,13 @@ def train_bpe(readers: Mapping[str, Reader], bpe: Bpe, *, field: str) -> str:
         'texts': count,
         'tokenizer': json.loads(tokenizer.to_str()),
     }
-    return _write(bpe.path, json.dumps(told, indent=1, ensure_ascii=False).encode())
+    content = json.dumps(told, indent=1, ensure_ascii=False).encode()
+    if wanted and (digest := hashlib.sha256(content).hexdigest()) != wanted:
+        raise UserError(
+            f'{bpe.path}: these data and this version of tokenizers give a vocabulary with sha256 {digest}, Bpe.sha256 '
+            f"is '{wanted}': put back the file that belongs to it, or learn one by scripts/train_tokenizer and name it"
+        )
+    return _write(bpe.path, content)
 
 
 def _texts(reader: Reader, field: str, name: str) -> Iterator[str]:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mmjax.decoders.base import Decoder
+from mmjax.errors import UserError
 from mmjax.nn.attention import Attention
 from mmjax.nn.dense import Dense
 from mmjax.nn.norm import LayerNorm, Norm
@@ -104,17 +105,23 @@ class LogitSum(Classifier):
 
 class Product(Classifier):
     """Linear on the product, element by element, of what a linear map makes of the mean of each stream's real tokens:
-    low-rank bilinear pooling (Kim et al. 2017, eq. 5), and ViLBERT's score of a match (Lu et al. 2019, section 3.1).
+    low-rank bilinear pooling (Kim et al. 2017, eq. 5), and ViLBERT's score of a match (Lu et al. 2019, section 2.2).
 
-    The maps may begin as those of two contrastive towers (`Embedded`, by `InitFrom.map`), whose score is the sum of the
-    same products. Where one of the streams is absent nothing but the bias is left. width: of each vector.
+    The maps may begin as those of two contrastive towers (`Embedded`, by `InitFrom.map`), whose score is the sum of
+    such products of unit vectors. Where one of the streams is absent nothing but the bias is left. width: of each.
+
+    Raises:
+        UserError: on a single stream, of which there is no product.
     """
 
     width: int = 128
 
     @nn.compact
     def __call__(self, encoded: Mapping[str, Tokens], fused: Fused, *, train: bool) -> Float[Array, 'b c']:
-        return self._logits(jnp.stack([self._vector(*stream) for stream in sorted(self.read(fused).items())]).prod(0))
+        streams = sorted(self.read(fused).items())
+        if len(streams) < 2:
+            raise UserError(f'product: reads two streams or more, the fusion gives {[name for name, _ in streams]}')
+        return self._logits(jnp.stack([self._vector(*stream) for stream in streams]).prod(axis=0))
 
     def _vector(self, name: str, tokens: Tokens) -> Float[Array, 'b w']:
         mean = masked_mean(self._normed(tokens, f'norm_{name}'))

@@ -24,14 +24,15 @@ class Contrastive(Objective):
     scale and bias, shared by all. An example without one of the two modalities (its embedding is zero) is no partner
     and counts in no mean.
 
-    beside: another view, of which `beside/NAME` is the output NAME; seen only if one is named. Two augmented images of
-    an example are each other's partner, the other view's images of other examples are the negatives (SimCLR: Chen et
-    al. 2020, eq. 1, which also has those of the same view; with a text, SLIP: Mu et al. 2022, algorithm 1):
+    beside: another view than `view`, of which `beside/NAME` is the output NAME. Two augmented images of an example are
+    each other's partner, the other view's images of other examples are the negatives (SimCLR: Chen et al. 2020, eq. 1,
+    which also has those of the same view; with a text, SLIP: Mu et al. 2022, algorithm 1):
 
         ContrastiveSoftmax(outputs=('image', 'beside/image'), view=augmented, beside=Redrawn(augmented))
 
     Raises:
-        UserError: on fewer than two names, or one that the model does not give.
+        UserError: on fewer than two names, or one that the model does not give; where one view, or none of its outputs,
+            is named beside the other.
     """
 
     outputs: tuple[str, ...] = ()
@@ -40,10 +41,25 @@ class Contrastive(Objective):
     abstract: ClassVar[bool] = True
     couples_rows: ClassVar[bool] = True
 
+    def __post_init__(self):
+        if self._compares and self.beside == self.view:
+            raise UserError(
+                f'contrastive: {self.outputs} names outputs of the view beside {self.view}, which is the same; give '
+                '`beside` another, such as Redrawn of it'
+            )
+        if not self._compares and self.beside != CLEAN:
+            raise UserError(
+                f'contrastive.beside: no output of {self.beside} is asked for; name it in `outputs`, as in '
+                f"('image', '{BESIDE}image')"
+            )
+
     @property
     def views(self) -> tuple[View, ...]:
-        compared = any(name.startswith(BESIDE) for name in self.outputs)
-        return (self.view, self.beside) if compared else (self.view,)
+        return (self.view, self.beside) if self._compares else (self.view,)
+
+    @property
+    def _compares(self) -> bool:
+        return any(name.startswith(BESIDE) for name in self.outputs)
 
     def __call__(self, outputs: Outputs, batch: Batch) -> Float[Array, 'b']:
         if len(set(self.outputs)) < 2:

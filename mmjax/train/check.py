@@ -40,8 +40,7 @@ def measure(name: str, *, seeds: Sequence[int] = (), root: Path = ROOT) -> dict[
     measured = {}
     for seed, recipe in recipes.items():
         run, file = _run(name, expected, seed), str(root / expected.config)
-        # Scores by other evaluations take no training of their own.
-        started, begun = time.monotonic(), run.exists() or bool(expected.by)
+        started, begun = time.monotonic(), run.exists()
         finished = all((path / 'results.json').exists() for path in _directories(run, recipe))
         learn(list(recipe.values()) if isinstance(recipe, dict) else [recipe], missing=True)
         if isinstance(recipe, dict):

@@ -77,15 +77,13 @@ def _vocabularies(experiment: Experiment) -> Iterator[_Named]:
             yield _Named(f'model.decoders.{name}', decoder.streams[0], decoder.vocabulary)  # pyright: ignore
     for group in ('objectives', 'evals'):
         for name, asker in getattr(experiment, group).items():
-            views = {field: getattr(asker, field) for field in ('view', 'beside') if hasattr(asker, field)}
-            for field, view in views.items():
-                for part, path in _within(view, f'{group}.{name}.{field}'):
-                    if hasattr(part, 'vocabulary'):
-                        yield _Named(path, part.modality, part.vocabulary, drawn=True)
+            for part, path in _within(asker, f'{group}.{name}'):  # the views that it sees
+                if hasattr(part, 'vocabulary'):
+                    yield _Named(path, part.modality, part.vocabulary, drawn=True)
 
 
 def _within(part: Any, path: str) -> Iterator[tuple[Any, str]]:
-    """A module or a view, and those that it holds, with their paths."""
+    """A module, a view, or what sees views, and the modules and views that it holds, with their paths."""
     yield part, path
     for field in dataclasses.fields(part):
         value = getattr(part, field.name)

@@ -7,6 +7,7 @@ from typing import Any
 
 from mmjax.config import dump, load_stages
 from mmjax.data import Bpe, Feed
+from mmjax.data.base import Reader, Source
 from mmjax.data.bpe import train_bpe
 from mmjax.data.tokenizer import tokenizers_of
 from mmjax.errors import UserError
@@ -26,18 +27,31 @@ def learn(stages: Sequence[Experiment], *, field: str | None = None, missing: bo
     of the file.
 
     field: of the sources, whose texts are learned from; None: the tokenizer's own. missing: only those whose file is
-    not there.
+    not there, and nothing is written that is not what the config names.
 
     Raises:
-        UserError: where the data have no such texts, or a file is there and is another.
+        UserError: where the data have no such texts, a file is there and is another, or (missing) what is learned is.
     """
     learned: dict[str, str] = {}
     for stage in stages:
         for bpe in bpe_of(stage.data):
             if bpe.file not in learned and not (missing and bpe.path.exists()):
-                readers = {name or 'train': part.source.open() for name, part in stage.data.parts.items()}
-                learned[bpe.file] = train_bpe(readers, bpe, field=field or bpe.key)
+                wanted = bpe.sha256 if missing else ''
+                learned[bpe.file] = train_bpe(_readers(stage.data), bpe, field=field or bpe.key, wanted=wanted)
     return learned
+
+
+def _readers(data: Feed) -> dict[str, Reader]:
+    """Of each source once, however many parts of a mixture read it, by the name of the first; of a single one, 'train',
+    so that a mixture of one source has the vocabulary of the source.
+    """
+    sources: dict[str, Source] = {}
+    for name, part in data.parts.items():
+        if part.source not in sources.values():
+            sources[name] = part.source
+    if len(sources) == 1:
+        return {'train': next(iter(sources.values())).open()}
+    return {name: source.open() for name, source in sources.items()}
 
 
 def check_loaded(experiment: Experiment, old: Mapping[str, Any], loaded: Mapping[str, str], *, source: str) -> None:

@@ -15,7 +15,8 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 """Red, green and blue of the grey value (ITU-R BT.601)."""
 YIQ = np.array([LUMA, [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]], np.float32)
 """Luma and the two axes of the plane of colours (NTSC 1953)."""
-BACK = np.linalg.inv(YIQ)
+RGB = np.linalg.inv(YIQ)
+"""Back again."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ class ImageChange(View):
         x = field_of(batch, self.modality)
         if x.ndim not in (4, 5) or x.shape[-1] != 3 or x.dtype != jnp.uint8:
             raise UserError(
-                f'view: {type(self).__name__} changes images of three bytes a pixel, uint8 [b h w 3]; '
-                f"'{self.modality}' is {x.dtype} {list(x.shape)}"
+                f'view: {type(self).__name__} changes images of three bytes a pixel, uint8 [b h w 3] or '
+                f"[b k h w 3]; '{self.modality}' is {x.dtype} {list(x.shape)}"
             )
         change = self.change if x.ndim == 4 else jax.vmap(self.change)
         changed = jax.vmap(change)(x.astype(jnp.float32), jax.random.split(key, x.shape[:-3]))
@@ -59,7 +60,7 @@ class Cropped(ImageChange):
     def __post_init__(self):
         if not 0 < self.area[0] <= self.area[1] <= 1:
             raise UserError(f'view: Cropped.area is {self.area}: use shares above 0 and at most 1, the least first')
-        if not 0 < self.aspect[0] <= self.aspect[1]:
+        if not 0 < self.aspect[0] <= self.aspect[1] < np.inf:
             raise UserError(f'view: Cropped.aspect is {self.aspect}: use ratios above 0, the least first')
 
     def change(self, image: Float[Array, 'h w 3'], key: jax.Array) -> Float[Array, 'h w 3']:
@@ -119,11 +120,11 @@ def _grey(x: Float[Array, 'h w 3']) -> Float[Array, 'h w 1']:
     return (x * LUMA).sum(axis=-1, keepdims=True)
 
 
-def _stretched(x: Array, start: Array, factor: Array) -> Array:
+def _stretched(x: Float[Array, 'h w 3'], start: Float[Array, '...'], factor: Float[Array, '']) -> Array:
     return jnp.clip(start + (x - start) * factor, 0, 255)
 
 
 def _turned(x: Float[Array, 'h w 3'], angle: Float[Array, '']) -> Float[Array, 'h w 3']:
     cos, sin, one = jnp.cos(angle), jnp.sin(angle), jnp.ones(())
     turn = jnp.zeros((3, 3)).at[0, 0].set(one).at[1:, 1:].set(jnp.array([[cos, -sin], [sin, cos]]))
-    return jnp.einsum('hwc,dc->hwd', x, BACK @ turn @ YIQ, precision='highest')
+    return jnp.einsum('hwc,dc->hwd', x, RGB @ turn @ YIQ, precision='highest')

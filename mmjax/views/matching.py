@@ -17,7 +17,7 @@ class Matching(View):
     """Some examples have another's second modality, and `match` [b] says of which that is true: 1 a pair, 0 none.
 
     For `CrossEntropy(output='match', target='match')` on a read-out of two classes (ViLBERT: Lu et al. 2019, section
-    3.2; UNITER: Chen et al. 2020, eq. 3). modalities: the two; the second comes with all that the batch says of it.
+    2.2; UNITER: Chen et al. 2020, eq. 3). modalities: the two; the second comes with all that the batch says of it.
     share: how likely an example is to be given another's. group: a field [b] of which equal values are right for each
     other. Another's that is of the same group, or equal, is a match too. `match/present` is False where either is
     absent.

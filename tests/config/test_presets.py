@@ -19,8 +19,10 @@ from mmjax.config.tree import to_tree
 from mmjax.data.transforms import prepare, transforms_of
 from mmjax.decoders.tokens import PatchPixels
 from mmjax.experiment import Experiment
+from mmjax.paths import flat
 from mmjax.sharding import MeshShape
 from mmjax.train.expected import names, read
+from mmjax.train.init import match
 from mmjax.train.stages import by_name
 from mmjax.train.state import abstract_state
 from mmjax.train.step import predict_step
@@ -87,12 +89,30 @@ def test_the_size_for_a_cluster_has_shapes(name):
     assert max(map(assert_shapes, stages.values())) > 2e9
 
 
-def assert_shapes(experiment: Experiment) -> int:
-    """Those of state and outputs are what the decoders say. Returns the number of parameters."""
+@pytest.mark.parametrize('name', ['caption_emoji.py', 'matching_hard_negatives.py', 'matching_hard_negatives.py:large'])
+def test_a_stage_finds_in_the_one_before_what_its_map_names(name):
+    stages = by_name(config.load_stages(f'{ROOT}/configs/{name}', kind=Experiment))
+    mesh = MeshShape(fsdp=4).build()
+    params = {n: flat(abstract_state(x, shapes_of(x), mesh).params) for n, x in stages.items()}
+    links = {n: x.init_from for n, x in stages.items() if x.init_from.given}
+    assert len(links) == len(stages) - 1
+    for stage, init in links.items():
+        found = match(init, params[init.stage], params[stage], source='the stage before')
+        assert any(place.startswith('encoders_image/') for place in found.loaded)
+        assert set(init.map.values()) <= {place.rpartition('/')[0] for place in found.loaded}
+
+
+def shapes_of(experiment: Experiment) -> dict[str, jax.ShapeDtypeStruct]:
+    """Of a batch, without data."""
     absent = {key: None for key in experiment.model.encoders} | {'answer': np.int32(0), 'weight': np.float32(1)}
     absent |= {key: x for key, x in WHOLE.items() if key in absent}
     row = prepare(absent, transforms_of(experiment.data))
-    batch = {key: jax.ShapeDtypeStruct((8, *np.shape(x)), np.asarray(x).dtype) for key, x in row.items()}
+    return {key: jax.ShapeDtypeStruct((8, *np.shape(x)), np.asarray(x).dtype) for key, x in row.items()}
+
+
+def assert_shapes(experiment: Experiment) -> int:
+    """Those of state and outputs are what the decoders say. Returns the number of parameters."""
+    batch = shapes_of(experiment)
     state = abstract_state(experiment, batch, MeshShape(fsdp=4).build())
     outputs = jax.eval_shape(lambda p, b: predict_step(p, b, experiment=experiment), state.params, batch)
     assert {key: (x.shape[0], x.shape[-1]) for key, x in outputs.items()} == {

@@ -67,6 +67,11 @@ def test_product(random_parameters):
     np.testing.assert_allclose(logits[1:], [p['logits']['bias']] * 2, atol=1e-6)  # the text is absent, then both
 
 
+def test_of_one_stream_there_is_no_product():
+    with pytest.raises(UserError, match=r"reads two streams or more, the fusion gives \['text'\]"):
+        Product(streams=('text',)).init(jax.random.key(0), {}, FUSED, train=False)
+
+
 def test_class_token(random_parameters):
     logits, p = run(random_parameters, ClassToken(classes=5, norm=NORM))
     np.testing.assert_allclose(logits[0], linear(real('cls', 0)[0], p['logits']), atol=1e-5)

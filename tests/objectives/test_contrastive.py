@@ -11,6 +11,7 @@ from scipy.special import logsumexp
 from mmjax.errors import UserError
 from mmjax.objectives.contrastive import ContrastiveSigmoid, ContrastiveSoftmax
 from mmjax.sharding import MeshShape, place_batch
+from mmjax.views.noise import Noise
 
 B, D = 16, 6
 GONE = {'image': [3, 9], 'text': [4, 9]}  # rows without the modality
@@ -124,3 +125,17 @@ def test_names_that_are_not_there():
         ContrastiveSoftmax(outputs=('image',))(outputs, batch)
     with pytest.raises(UserError, match="no output of the model 'txt'; did you mean 'text'"):
         ContrastiveSoftmax(outputs=('image', 'txt'))(outputs, batch)
+
+
+@both
+@pytest.mark.parametrize(
+    ('fields', 'told'),
+    [
+        ({'outputs': ('image', 'beside/image')}, 'which is the same'),
+        ({'outputs': ('image', 'beside/image'), 'view': Noise(), 'beside': Noise()}, 'such as Redrawn of it'),
+        ({'outputs': ('image', 'text'), 'beside': Noise()}, r"no output of Noise.* as in \('image', 'beside/image'\)"),
+    ],
+)
+def test_a_view_that_is_compared_with_itself_or_not_at_all_is_told(kind, fields, told):
+    with pytest.raises(UserError, match=told):
+        kind(**fields)

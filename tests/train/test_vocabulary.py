@@ -4,13 +4,13 @@ import json
 import pytest
 
 from mmjax import config
-from mmjax.data import Bpe, Data, Image
+from mmjax.data import Bpe, Data, Image, Mixture
 from mmjax.data.bpe import LEAST
 from mmjax.errors import UserError
 from mmjax.evals.accuracy import Accuracy
-from mmjax.experiment import Evaluation, InitFrom
+from mmjax.experiment import Evaluation, Experiment, InitFrom
 from mmjax.train.stages import train_stages
-from mmjax.train.vocabulary import check_loaded, main
+from mmjax.train.vocabulary import check_loaded, learn, main
 from tests.train import toy
 
 CONFIG = """
@@ -52,6 +52,34 @@ def test_what_cannot_be_learned_exits_with_2(home, capsys):
     (home / 'recipe_field.py').write_text(CONFIG)
     assert main([str(home / 'recipe_field.py'), '--field', 'image']) == 2
     assert "'image' of 'train' holds ndarray, no text" in capsys.readouterr().err
+
+
+def stage(data) -> Experiment:
+    return toy.experiment(data=data)
+
+
+def test_a_mixture_of_one_source_has_the_vocabulary_of_the_source(home):
+    bpe = Bpe('words.json', sha256='', size=270, length=3)
+    plain = Data(toy.Toy(rows=20), (Image('image', size=8), bpe))
+    (alone,) = learn([stage(plain)]).values()
+    mixed = Mixture({'a': plain, 'b': dataclasses.replace(plain, shuffle=False)}, {'a': 1.0, 'b': 1.0})
+    assert list(learn([stage(mixed)]).values()) == [alone]  # else the file would be refused as another
+    several = Mixture({'a': plain, 'b': dataclasses.replace(plain, source=toy.Toy(rows=10))}, {'a': 1.0, 'b': 1.0})
+    with pytest.raises(UserError, match='is there and is another vocabulary'):
+        learn([stage(several)])
+
+
+def test_a_missing_vocabulary_is_learned_and_only_the_one_that_is_named(home):
+    def data(sha256):
+        return Data(toy.Toy(rows=20), (Image('image', size=8), Bpe('words.json', sha256, size=270, length=3)))
+
+    with pytest.raises(UserError, match=r"with sha256 \w{64}, Bpe.sha256 is '0000'"):
+        learn([stage(data('0000'))], missing=True)
+    assert not (home / 'data/words.json').exists()
+    (digest,) = learn([stage(data(''))]).values()
+    (home / 'data/words.json').unlink()
+    assert learn([stage(data(digest))], missing=True) == {'words.json': digest}
+    assert learn([stage(data('0000'))], missing=True) == {}  # it is there; a run says that it is another
 
 
 WORDS = toy.WORDS
