@@ -8,7 +8,7 @@ Each step sees every drawing twice, cropped and recoloured at random by views on
 with its name. A drawing has a vector for each loss, as in the paper, read from all cells of the last grid: their mean
 forgets what stands where.
 Measured with one seed: of drawings of unseen kinds in
-another style 25.6 % (18.8 to 33.8) find their counterpart first (`scripts/check slip_emoji`), where pixels find 15.5 %
+another style 25.6 % (18.8 to 33.8) find their counterpart first (`scripts/check slip_emoji_styles`), where pixels find 15.5 %
 and `clip_emoji` 4.8; of kinds that it saw, among eight times as many, 9.9 % (8.3 to 11.7; pixels 7.8). Recall@10 from
 image to name is that of `clip_emoji` within the intervals: English 26.0 % (18.5 to 35.4), Portuguese, which it never
 saw, 23.1 (16.2 to 31.8).
