@@ -4,10 +4,10 @@
     scripts/mmjax train configs/caption_packed.py
     scripts/mmjax train configs/caption_packed.py:large    # a size for a cluster; not run here
 
-A row of `caption_emoji` is a name of at most 20 tokens, and most of it is padding; here a row of 96 holds as many as
-fit, with a drawing for each. The languages (all fourteen of them in `large`) are sources of a mixture, in equal shares:
-`loss/caption/de` is that of one. The stages and the model are those of `caption_emoji`, which learns about as many
-names a step, and it is scored alike, a name to a row.
+A row of `caption_emoji` is a prompt and a name of 20 tokens at most, much of it padding; here a row of 96 holds as
+many as fit, with a drawing for each. The languages (all fourteen of them in `large`) are sources of a mixture, in
+equal shares: `loss/caption/de` is that of one. The stages and the model are those of `caption_emoji`, which learns
+about as many names a step, and it is scored alike, a name to a row.
 """
 
 import dataclasses
