@@ -1,6 +1,7 @@
 """A run that writes, as a whole: it learns what two drawings are called in two languages, is scored, and is asked."""
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -39,6 +40,7 @@ from mmjax.objectives.masked import MaskedTokens
 from mmjax.objectives.next_token import NextToken
 from mmjax.optim import AdamW, WarmupConstant
 from mmjax.train.floor import floors
+from mmjax.train.floor import main as floor_of
 from mmjax.train.predict import _check_prompt, predict
 from mmjax.train.run import train
 from mmjax.views.masked import MaskedImage, MaskedText
@@ -162,6 +164,18 @@ def test_the_floor_is_the_name_of_the_nearest_drawing():
         floors(mixed)
     with pytest.raises(UserError, match="dee: no evaluation of captions; did you mean 'de'"):
         floors(experiment(), names=['dee'])
+
+
+def test_the_floor_of_stages_is_that_of_the_last(tmp_path, capsys):
+    (tmp_path / 'staged.py').write_text(
+        'import dataclasses\nfrom tests.train.test_captioning import experiment as captions\n\n'
+        'def experiment():\n    return dataclasses.replace(captions(), evals={}), captions()\n'
+    )
+    assert floor_of([str(tmp_path / 'staged.py'), 'en', '--json', str(tmp_path / 'floor.json')]) == 0
+    assert json.loads((tmp_path / 'floor.json').read_text())['en/exact_match'] == 1
+    assert 'en/exact_match                   1.0000' in capsys.readouterr().out
+    assert floor_of([str(tmp_path / 'staged.py'), 'fr']) == 2
+    assert 'no evaluation of captions' in capsys.readouterr().err
 
 
 def refused(match, **changes):
