@@ -8,6 +8,11 @@ A row of `caption_emoji` is a prompt and a name of 20 tokens at most, much of it
 many as fit, with a drawing for each. The languages (all fourteen of them in `large`) are sources of a mixture, in
 equal shares: `loss/caption/de` is that of one. The stages and the model are those of `caption_emoji`, which learns
 about as many names a step, and it is scored alike, a name to a row.
+
+Measured with one seed: chrF 17.0 in English (13.6 to 20.5; 17.9 by beam search), where another's drawing gives 9.4 (8.5
+to 10.4) and the name of the nearest drawing 20.9; German 19.3, Spanish 20.0, French 18.8 (nearest 22.4 to 23.9); of
+drawings that it had seen 38.3. Within the intervals this is `caption_emoji`. `scripts/check caption_packed` asks that
+the intervals of right and wrong drawings are apart.
 """
 
 import dataclasses
