@@ -1,7 +1,7 @@
 """`matching_cnn_rnn_attention`, then ALBEF's losses: towers are contrasted before the fusion, and choose wrong names
 and drawings that the match score learns to tell from the right ones (Li et al. 2021, section 3).
 
-    scripts/mmjax train configs/matching_hard_negatives.py          # its two stages, and `hard`
+    scripts/mmjax train configs/matching_hard_negatives.py          # its two stages, the second shorter, and `hard`
     scripts/mmjax train configs/matching_hard_negatives.py:large    # a size for a cluster; not run here
 
 By hard negatives alone the score did not begin to learn: they are what the towers cannot tell. So `hard` goes on from
@@ -25,7 +25,7 @@ from mmjax.views.mined import HardNegatives
 
 def experiment() -> tuple[Experiment, ...]:
     towers, match = matching_cnn_rnn_attention.experiment()
-    return towers, match, hard(match, steps=250)
+    return towers, dataclasses.replace(match, steps=700, evals={}), hard(match, steps=200)
 
 
 def large() -> tuple[Experiment, ...]:
