@@ -17,9 +17,9 @@ configs/caption_emoji.py`).
 Measured with one seed: chrF 19.0 in English (14.3 to 23.7; 20.1 by beam search), where another's drawing gives 8.4
 (7.1 to 9.6) and the nearest drawing's name 20.9; German 22.9 (nearest 23.8), Spanish 21.2 (23.9), French 17.0 (22.4);
 CIDEr-D 0.35 in English (nearest 0.47), exact match 0 (0). So the drawing is read, also of an unseen kind, and the
-captions are not better than the nearest drawing's name; of drawings that it had seen it has 32.2. `scripts/check
-caption_emoji` asks that the intervals of right and wrong drawings are apart. The tokens are learned from the names in
-all fourteen languages; a few names are longer than their row, and cut.
+captions are not better than the nearest drawing's name, in French worse; of drawings that it had seen it has 32.2.
+`scripts/check caption_emoji` asks that the intervals of right and wrong drawings are apart. The tokens are learned
+from the names in all fourteen languages; a few names are longer than their row, and cut.
 """
 
 import dataclasses

@@ -2,7 +2,7 @@
 
     scripts/mmjax train configs/clip_emoji.py
     scripts/mmjax train configs/siglip_emoji.py    # the same with a loss for each pair
-    scripts/mmjax eval runs/clip_emoji --by configs/clip_emoji.py:styles    # drawings in a style that it never saw
+    scripts/mmjax eval runs/clip_emoji --by configs/clip_emoji.py:styles    # drawings in an unseen style; needs a font
     scripts/mmjax train configs/clip_emoji.py:large    # a size for a cluster; not run here
 
 Every step shows each emoji with its name in one of twelve languages, another each time. Tested on emoji of which no

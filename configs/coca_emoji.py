@@ -10,9 +10,10 @@ queries is the drawing's vector. The loss is that of `caption_emoji` twice and t
 paper. Data, languages and what to expect of the captions: see `configs/caption_emoji.py`; retrieval is scored among
 unseen emoji.
 Measured with one seed (`scripts/check coca_emoji`), from nothing: chrF 15.0 in English (12.3 to 17.8; 17.5 by beam
-search), where another's drawing gives 8.3 (7.0 to 9.5) and the nearest drawing's name 20.9; German 17.3, Spanish 20.3,
-French 18.0 (nearest 22.4 to 23.9); CIDEr-D 0.20 in English (nearest 0.47), exact match 0; of drawings that it had seen
-19.9. The English name is found among the first ten of 169 in 30.8 % (23.1 to 39.7), the drawing in 29.0 (22.2 to 36.8).
+search), where another's drawing gives 8.3 (7.0 to 9.5) and the nearest drawing's name 20.9; German 17.3, Spanish
+20.3, French 18.0 (nearest 22.4 to 23.9); CIDEr-D 0.20 in English (nearest 0.47), exact match 0: below the nearest
+drawing's name, but in Spanish; of drawings that it had seen 19.9. The English name is found among the first ten of
+169 in 30.8 % (23.1 to 39.7; chance 7.7), the drawing in 29.0 (22.2 to 36.8).
 
 `scripts/mmjax train configs/coca_emoji.py:large` is the size of the paper, for a cluster; not run here.
 """

@@ -8,10 +8,11 @@ that the system stands beside, on the same data. `match` begins with these encod
 the towers; half of the names that it sees are another's. `match/test_en/auc`: how likely a pair of emoji of which no
 variant was in training scores above a mismatched one. `match/found_en`: recall@k where every name is tried with every
 drawing, 28,561 passes of the fusion, beside `towers/found_en`, which needs none.
-Measured with one seed (`scripts/check matching_cnn_rnn_attention`): an AUC of 64.6 % in English (56.2 to 72.1), 63.8 to
-69.1 in the other three; the English name among the first ten of 169 in 24.3 % (17.0 to 33.4), by the towers alone in
-23.7 (16.3 to 33.1): self-attention over both adds nothing that is seen here. Without the first stage, and with a linear
-score of the mean of all tokens, it had learned next to nothing after 1,500 steps.
+Measured with one seed (`scripts/check matching_cnn_rnn_attention`): an AUC of 64.6 % in English (56.2 to 72.1), 63.7
+to 69.1 in the other three; the English name among the first ten of 169 in 24.3 % (17.0 to 33.4; chance 7.7, nearest
+seen name 30.2), by the towers alone in 23.7 (16.3 to 33.1): self-attention over both adds nothing that is seen here.
+Without the first stage, and with a linear score of the mean of all tokens, it had learned next to nothing after 1,500
+steps.
 """
 
 import dataclasses

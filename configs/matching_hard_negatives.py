@@ -10,7 +10,7 @@ for the batch as it is, and once more for the pairs at random. `hard/towers_en` 
 towers, `hard/found_en` that of its match score.
 
 Measured with one seed (`scripts/check matching_hard_negatives`): an AUC of 64.3 % in English (55.8 to 72.0), 64.8 to
-65.7 in the other three; the English name among the first ten of 169 in 21.9 % (15.8 to 29.6), by its towers in 22.5:
+65.7 in the other three; the English name among the first ten of 169 in 21.9 % (15.7 to 29.6), by its towers in 22.5:
 what `matching_cnn_rnn_attention` has, within the intervals, so hard negatives are not shown to help.
 """
 
