@@ -9,10 +9,10 @@ many as fit, with a drawing for each. The languages (all fourteen of them in `la
 equal shares: `loss/caption/de` is that of one. The stages and the model are those of `caption_emoji`; it learns from
 about as many names, in fewer steps, and is scored alike, a name to a row.
 
-Measured with one seed: chrF 15.6 in English (12.0 to 19.2; 17.7 by beam search), where another's drawing gives 9.4 (8.6
-to 10.2) and the name of the nearest drawing 20.9; German 18.3, Spanish 19.1, French 18.0 (nearest 22.4 to 23.9); of
-drawings that it had seen 26.9. `scripts/check caption_packed` asks that the intervals of right and wrong drawings are
-apart.
+Measured with one seed: chrF 15.3 in English (12.5 to 18.1; 16.5 by beam search), where another's drawing gives 8.6
+(7.7 to 9.6) and the name of the nearest drawing 20.9; German 16.6, Spanish 20.6, French 17.9 (nearest 23.8, 23.9,
+22.4); of drawings that it had seen 27.4. `scripts/check caption_packed` asks that the intervals of right and wrong
+drawings are apart.
 """
 
 import dataclasses
