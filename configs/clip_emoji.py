@@ -62,8 +62,10 @@ def split(name: str, chosen: Transform, *augment: Transform, side: int = 64) -> 
     return Data(Tfds('emoji', name, FIELDS), (Image('image', size=side), *augment, chosen, TEXT))
 
 
-def learned(*, side: int = 64) -> Data:
-    return split('train+train_flags', AnyItem('text', SEEN), RandomShift('image', pixels=round(0.1 * side)), side=side)
+def learned(places: tuple[int, ...] = SEEN, *, side: int = 64) -> Data:
+    """places: of the languages in `LANGUAGES`. side: of a drawing, in pixels."""
+    shift = RandomShift('image', pixels=round(0.1 * side))
+    return split('train+train_flags', AnyItem('text', places), shift, side=side)
 
 
 def image_tower() -> ConvEncoder:

@@ -4,8 +4,8 @@ and drawings that the match score learns to tell from the right ones (Li et al. 
     scripts/mmjax train configs/matching_hard_negatives.py          # its two stages, the second shorter, and `hard`
     scripts/mmjax train configs/matching_hard_negatives.py:large    # a size for a cluster; not run here
 
-By hard negatives alone the score did not begin to learn: they are what the towers cannot tell. So `hard` goes on from
-`match`, and keeps its pairs at random beside the hard ones; the towers' read-outs are learned anew. Encoders run once
+Hard negatives are what the towers cannot tell, and nothing for a score to begin with: so `hard` goes on from `match`,
+and keeps its pairs at random beside the hard ones; the towers' read-outs are learned anew. Encoders run once
 for the batch as it is, and once more for the pairs at random. `hard/towers_en` is the retrieval of the same model's
 towers, `hard/found_en` that of its match score.
 
@@ -15,7 +15,6 @@ what `matching_cnn_rnn_attention` has, within the intervals, so hard negatives a
 """
 
 import dataclasses
-from typing import Any
 
 from configs import matching_cnn_rnn_attention
 from configs.clip_emoji import FOUND
@@ -29,26 +28,28 @@ from mmjax.views.mined import HardNegatives
 
 def experiment() -> tuple[Experiment, ...]:
     towers, match = matching_cnn_rnn_attention.experiment()
-    return towers, dataclasses.replace(match, steps=700, evals={}), hard(match, steps=200)
+    short = dataclasses.replace(match, steps=700, evals={})
+    return towers, short, dataclasses.replace(hard(match), steps=200)
 
 
 def large() -> tuple[Experiment, ...]:
     """`matching_cnn_rnn_attention` at its largest: 2.1 billion parameters."""
     towers, match = matching_cnn_rnn_attention.large()
-    return towers, match, hard(match, evals={}, steps=match.steps)
+    return towers, match, dataclasses.replace(hard(match), evals={})
 
 
-def hard(match: Experiment, **changes: Any) -> Experiment:
-    third = {
-        'name': 'hard',
-        'model': match.model.clone(decoders={**match.model.decoders, **TOWERS}),
-        'objectives': {
+def hard(match: Experiment) -> Experiment:
+    """The third stage."""
+    return dataclasses.replace(
+        match,
+        name='hard',
+        model=match.model.clone(decoders={**match.model.decoders, **TOWERS}),
+        objectives={
             'pairs': ContrastiveSoftmax(outputs=('image', 'text')),
             **match.objectives,
             'hard': CrossEntropy(output='match', target='match', view=HardNegatives(group='base')),
         },
-        'evals': {**match.evals, 'towers_en': found(FOUND)},
-        'optim': AdamW(schedule=WarmupCosine(peak=3e-4, warmup=50), decay=0.1),
-        'init_from': InitFrom(stage='match'),
-    }
-    return dataclasses.replace(match, **third | changes)
+        evals={**match.evals, 'towers_en': found(FOUND)},
+        optim=AdamW(schedule=WarmupCosine(peak=3e-4, warmup=50), decay=0.1),
+        init_from=InitFrom(stage='match'),
+    )

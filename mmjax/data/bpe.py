@@ -118,13 +118,7 @@ def train_bpe(readers: Mapping[str, Reader], bpe: Bpe, *, field: str, wanted: st
         'texts': count,
         'tokenizer': json.loads(tokenizer.to_str()),
     }
-    content = json.dumps(told, indent=1, ensure_ascii=False).encode()
-    if wanted and (digest := hashlib.sha256(content).hexdigest()) != wanted:
-        raise UserError(
-            f'{bpe.path}: these data and this version of tokenizers give a vocabulary with sha256 {digest}, Bpe.sha256 '
-            f"is '{wanted}': put back the file that belongs to it, or learn one by scripts/train_tokenizer and name it"
-        )
-    return _write(bpe.path, content)
+    return _write(bpe.path, json.dumps(told, indent=1, ensure_ascii=False).encode(), wanted=wanted)
 
 
 def _texts(reader: Reader, field: str, name: str) -> Iterator[str]:
@@ -140,8 +134,13 @@ def _texts(reader: Reader, field: str, name: str) -> Iterator[str]:
                     yield text.encode('utf-8', 'replace').decode('utf-8')
 
 
-def _write(path: Path, content: bytes) -> str:
+def _write(path: Path, content: bytes, *, wanted: str) -> str:
     digest = hashlib.sha256(content).hexdigest()
+    if wanted and digest != wanted:
+        raise UserError(
+            f'{path}: these data and this version of tokenizers give a vocabulary with sha256 {digest}, Bpe.sha256 '
+            f"is '{wanted}': put back the file that belongs to it, or learn one by scripts/train_tokenizer and name it"
+        )
     if path.exists() and (there := hashlib.sha256(path.read_bytes()).hexdigest()) != digest:
         raise UserError(
             f'{path} is there and is another vocabulary (sha256 {there}), which runs may need; choose another '

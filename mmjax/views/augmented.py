@@ -125,6 +125,6 @@ def _stretched(x: Float[Array, 'h w 3'], start: Float[Array, '...'], factor: Flo
 
 
 def _turned(x: Float[Array, 'h w 3'], angle: Float[Array, '']) -> Float[Array, 'h w 3']:
-    cos, sin, one = jnp.cos(angle), jnp.sin(angle), jnp.ones(())
-    turn = jnp.zeros((3, 3)).at[0, 0].set(one).at[1:, 1:].set(jnp.array([[cos, -sin], [sin, cos]]))
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    turn = jnp.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]])
     return jnp.einsum('hwc,dc->hwd', x, RGB @ turn @ YIQ, precision='highest')
