@@ -17,6 +17,7 @@ from mmjax.model import Model
 from mmjax.nn.attention import Attention
 from mmjax.nn.block import Block
 from mmjax.sharding import MeshShape, constrain
+from mmjax.sharding.presets import Dp, Fsdp, FsdpTp, LongContext, Moe, Multislice
 
 BLOCK = Block(attention=Attention(heads=2))
 MODEL = Model(
@@ -29,16 +30,24 @@ MODEL = Model(
 @pytest.mark.parametrize(
     ('shape', 'sizes'),
     [
-        (MeshShape(), (8, 1, 1)),
-        (MeshShape(2, 2, 2), (2, 2, 2)),
-        (MeshShape(1, -1, 2), (1, 4, 2)),
-        (MeshShape(1, 4, -1), (1, 4, 2)),
+        (MeshShape(), (1, 8, 1, 1, 1, 1)),
+        (MeshShape(2, 2, 2), (1, 2, 2, 1, 1, 2)),
+        (MeshShape(1, -1, 2), (1, 1, 4, 1, 1, 2)),
+        (MeshShape(1, 4, -1), (1, 1, 4, 1, 1, 2)),
+        (MeshShape(sequence=2, expert=4), (1, 1, 1, 4, 2, 1)),
+        (MeshShape(slices=2, fsdp=2), (2, 2, 2, 1, 1, 1)),
+        (Dp(), (1, 8, 1, 1, 1, 1)),
+        (Fsdp(), (1, 1, 8, 1, 1, 1)),
+        (FsdpTp(), (1, 1, 2, 1, 1, 4)),
+        (LongContext(), (1, 1, 2, 1, 4, 1)),
+        (Moe(), (1, 1, 2, 4, 1, 1)),
+        (Multislice(), (2, 1, 4, 1, 1, 1)),
     ],
 )
 def test_mesh(shape, sizes):
     mesh = shape.build()
-    assert mesh.axis_names == ('data', 'fsdp', 'tensor') and mesh.devices.shape == sizes
-    assert MeshShape().build(jax.devices()[:3]).devices.shape == (3, 1, 1)
+    assert mesh.axis_names == ('slices', 'data', 'fsdp', 'expert', 'sequence', 'tensor') and mesh.devices.shape == sizes
+    assert MeshShape().build(jax.devices()[:3]).devices.shape == (1, 3, 1, 1, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -63,8 +72,12 @@ def test_the_table_names_axes_of_the_mesh_only():
 
 
 def test_partition_spec():
-    assert sharding.partition_spec(['embed', 'heads', None], parameter=True) == P('fsdp', 'tensor', None)
-    assert sharding.partition_spec(['batch', 'length', 'embed'], parameter=False) == P(('data', 'fsdp'), None, None)
+    assert sharding.partition_spec(['embed', 'heads', None], parameter=True) == P(
+        ('fsdp', 'expert', 'sequence'), ('tensor',), None
+    )
+    assert sharding.partition_spec(['batch', 'length', 'embed'], parameter=False) == P(
+        ('slices', 'data', 'fsdp', 'expert'), ('sequence',), None
+    )
 
 
 def test_unknown_axis_collision_and_rank():

@@ -238,7 +238,7 @@ def test_a_full_size_has_its_shapes_and_parameters(name, large):
     }
     row |= {'weight': np.float32(1)}
     batch = {key: jax.ShapeDtypeStruct((b, *np.shape(x)), np.asarray(x).dtype) for key, x in row.items()}
-    mesh = jax.sharding.AbstractMesh((shape.data, shape.fsdp, shape.tensor), MESH_AXES)
+    mesh = jax.sharding.AbstractMesh(shape.sizes(shape.fsdp * shape.tensor * abs(shape.data)), MESH_AXES)
     assert mesh.size == (256 if large else 8)
     state = abstract_state(experiment, batch, mesh)
     with jax.sharding.use_abstract_mesh(mesh):

@@ -14,11 +14,20 @@ from jaxtyping import Array, Float, Int
 from mmjax.errors import UserError
 from mmjax.nn.mlp import FeedForward
 from mmjax.nn.parameter import parameter
-from mmjax.sharding import shard_mapped
+from mmjax.sharding.mapped import Place, shard_mapped
 from mmjax.types import Tokens
 
 ROUTER = nn.initializers.variance_scaling(1.0, 'fan_in', 'truncated_normal')
 MATRIX = nn.initializers.variance_scaling(1.0, 'fan_in', 'truncated_normal', in_axis=1, out_axis=2, batch_axis=(0,))
+
+INTO, OUT = ('expert', 'expert_embed', 'mlp'), ('expert', 'mlp', 'expert_embed')  # how weights are cut
+# What a device has of them while it computes, by (whether it is the way out, which of the two).
+HELD = {
+    (False, 'kernel'): ('expert', 'embed', 'mlp'),
+    (False, 'bias'): ('expert', 'mlp'),
+    (True, 'kernel'): ('expert', 'mlp', 'embed'),
+    (True, 'bias'): ('expert', 'embed'),
+}
 
 
 class MixtureOfExperts(nn.Module):
@@ -29,7 +38,8 @@ class MixtureOfExperts(nn.Module):
 
     No expert is ever full and no token is dropped (Gale et al. 2022): tokens are sorted by expert and multiplied in
     groups, so that an example depends on no other, and the work is that of the chosen experts. Padding belongs to no
-    expert. On a mesh each device sorts the tokens of its own rows, and has the weights of all experts for it.
+    expert. On a mesh each device sorts the tokens of its own rows; where `expert` cuts it, those of all devices along
+    that axis, for the experts that it has, and what they make of a token is added up where the token is at home.
 
     Raises:
         UserError: where there is no expert, or not as many as a token is to be given to.
@@ -52,7 +62,7 @@ class MixtureOfExperts(nn.Module):
         if not 1 <= self.top_k <= self.experts:
             raise UserError(f'fusion.top_k: {self.top_k} of {self.experts} experts; at least 1, at most all of them')
         # Not called a kernel: weight decay would pull the router to giving every expert the same.
-        router = parameter(self, 'router', (x.values.shape[-1], self.experts), ('embed', 'expert'), ROUTER)
+        router = parameter(self, 'router', (x.values.shape[-1], self.experts), ('embed', None), ROUTER)
         logits = jnp.einsum('bnd,de->bne', x.values.astype(jnp.float32), router.astype(jnp.float32))
         gates, chosen = jax.lax.top_k(jax.nn.softmax(logits), self.top_k)
         chosen = jnp.where(x.mask[:, :, None], chosen, self.experts)  # behind the last group: no expert computes it
@@ -62,18 +72,24 @@ class MixtureOfExperts(nn.Module):
         self, x: Float[Array, 'b n d'], chosen: Int[Array, 'b n k'], gates: Float[Array, 'b n k']
     ) -> Float[Array, 'b n d']:
         d, f, bias = x.shape[-1], self.expert.size(x.shape[-1]), self.expert.bias
-        weights = {
-            name: _Matrices((self.experts, d, f), ('expert', 'embed', 'mlp'), bias, name=name)()
-            for name in self.expert.inner
-        }
-        weights['down'] = _Matrices((self.experts, f, d), ('expert', 'mlp', 'embed'), bias, name='down')()
-        leaves, tree = jax.tree.flatten(weights)
+        weights = {name: _Matrices((self.experts, d, f), INTO, bias, name=name)() for name in self.expert.inner}
+        weights['down'] = _Matrices((self.experts, f, d), OUT, bias, name='down')()
         expert = self.expert.clone(parent=None)  # only its arithmetic: within the map nothing is bound
 
-        def local(_: Any, x: Array, chosen: Array, gates: Array, *leaves: Array) -> tuple[Array]:
-            return (_grouped(expert, jax.tree.unflatten(tree, leaves), x, chosen, gates),)
+        def local(place: Place, x: Array, chosen: Array, gates: Array, weights: Any) -> tuple[Array]:
+            x, chosen, gates = (place.gather(rows, 'expert') for rows in (x, chosen, gates))
+            here = weights['down']['kernel'].shape[0]
+            chosen = chosen - here * place.index('expert')
+            chosen = jnp.where((chosen >= 0) & (chosen < here), chosen, here)
+            if 'bias' in weights['down']:  # which is added once, however many devices have a part of the hidden units
+                bias = jnp.where(place.index('mlp') == 0, weights['down']['bias'], 0)
+                weights = {**weights, 'down': {**weights['down'], 'bias': bias}}
+            y = _grouped(expert, weights, x, chosen, gates)
+            return (place.scatter_sum(place.sum(y, 'mlp'), 'expert'),)
 
-        (y,) = shard_mapped(local, 'bbb' + '.' * len(leaves), 'b')(x, chosen, gates, *leaves)
+        tokens = ('batch', 'length')
+        held = {name: {kind: HELD[name == 'down', kind] for kind in part} for name, part in weights.items()}
+        (y,) = shard_mapped(local, [tokens, tokens, tokens, held], [tokens])(x, chosen, gates, weights)
         return y
 
 

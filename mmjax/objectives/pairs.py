@@ -13,10 +13,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mmjax.sharding import shard_mapped
+from mmjax.sharding.mapped import Place, shard_mapped
 
 EXACT = jax.lax.Precision.HIGHEST  # a score of a hundred in bfloat16, an accelerator's default, is off by tenths
 LOW = -1e30  # of pairs that are none: exp of it is 0, and of LOW - LOW it is finite
+
+ROWS = ('batch',)
+PAIRS = [ROWS, ROWS, ROWS, (), ()]  # a, b, which rows are real, scale, bias
 
 Vectors = Float[Array, 'b d']
 Scalar = Float[Array, '']
@@ -34,17 +37,17 @@ def log_sums(
 
 
 def _log_sums(a: Vectors, b: Vectors, scale: Scalar, bias: Scalar, real: Array) -> tuple[Any, Any]:
-    def local(ring: Any, a: Any, b: Any, real: Any, scale: Any, bias: Any) -> tuple[Array, Array]:
+    def local(place: Place, a: Any, b: Any, real: Any, scale: Any, bias: Any) -> tuple[Array, Array]:
         def meet(rows: Any, part: Any) -> tuple[Any, Any]:
             other, there, columns = part
             scores = jnp.where(real[:, None] & there[None, :], _scores(a, other, scale, bias), LOW)
             return _add(rows, scores, axis=1), (other, there, _add(columns, scores, axis=0))
 
         nothing = (jnp.full(real.shape, LOW), jnp.zeros(real.shape))
-        rows, (_, there, columns) = ring(meet, nothing, (b, real, nothing))
+        rows, (_, there, columns) = place.ring(meet, nothing, (b, real, nothing))
         return _log(rows, real), _log(columns, there)
 
-    sums = shard_mapped(local, 'bbb..', 'bb')(a, b, real, scale, bias)
+    sums = shard_mapped(local, PAIRS, [ROWS] * 2)(a, b, real, scale, bias)
     return sums, (a, b, scale, bias, real, *sums)
 
 
@@ -69,15 +72,15 @@ def softplus_sums(a: Vectors, b: Vectors, scale: Scalar, bias: Scalar, real: Boo
 
 
 def _softplus_sums(a: Vectors, b: Vectors, scale: Scalar, bias: Scalar, real: Array) -> tuple[Any, Any]:
-    def local(ring: Any, a: Any, b: Any, real: Any, scale: Any, bias: Any) -> tuple[Array]:
+    def local(place: Place, a: Any, b: Any, real: Any, scale: Any, bias: Any) -> tuple[Array]:
         def meet(sums: Any, part: Any) -> tuple[Any, Any]:
             other, there = part
             values = jax.nn.softplus(_scores(a, other, scale, bias))
             return sums + jnp.where(real[:, None] & there[None, :], values, 0).sum(axis=1), part
 
-        return (ring(meet, jnp.zeros(real.shape), (b, real))[0],)
+        return (place.ring(meet, jnp.zeros(real.shape), (b, real))[0],)
 
-    (sums,) = shard_mapped(local, 'bbb..', 'b')(a, b, real, scale, bias)
+    (sums,) = shard_mapped(local, PAIRS, [ROWS])(a, b, real, scale, bias)
     return sums, (a, b, scale, bias, real)
 
 
@@ -112,7 +115,7 @@ def _gradient(
     travels with the rows of b.
     """
 
-    def local(ring: Any, a: Any, b: Any, real: Any, scale: Any, bias: Any, *numbers: Any) -> tuple[Array, ...]:
+    def local(place: Place, a: Any, b: Any, real: Any, scale: Any, bias: Any, *numbers: Any) -> tuple[Array, ...]:
         rows, columns = numbers[: len(of_rows)], numbers[len(of_rows) :]
 
         def meet(stay: Any, part: Any) -> tuple[Any, Any]:
@@ -123,11 +126,11 @@ def _gradient(
             return stay, (other, there, columns, db + scale * jnp.einsum('ij,id->jd', block, a, precision=EXACT))
 
         start = (jnp.zeros_like(a), jnp.zeros(()), jnp.zeros(()))
-        (da, dscale, dbias), (*_, db) = ring(meet, start, (b, real, columns, jnp.zeros_like(b)))
+        (da, dscale, dbias), (*_, db) = place.ring(meet, start, (b, real, columns, jnp.zeros_like(b)))
         return da, db, dscale[None], dbias[None]
 
     numbers = (*of_rows, *of_columns)
-    program = shard_mapped(local, 'bbb..' + 'b' * len(numbers), 'bbbb')
+    program = shard_mapped(local, [*PAIRS, *[ROWS] * len(numbers)], [ROWS] * 4)
     da, db, dscale, dbias = program(a, b, real, scale, bias, *numbers)
     return da, db, dscale.sum(), dbias.sum(), None
 

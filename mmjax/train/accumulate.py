@@ -10,24 +10,37 @@ from jaxtyping import Array
 
 from mmjax.sharding import constrain
 
+Hold = Callable[[Any], Any]
 
-def accumulated(gradient: Callable[..., Any], params: Any, seen: Any, key: jax.Array, *, parts: int) -> tuple[Any, Any]:
-    """Of `gradient(params, seen, key) -> sums`, the sum over the parts of the batch: its losses divide by the whole
-    weight. Enough where no example's loss depends on another's.
+
+def accumulated(
+    gradient: Callable[..., Any], params: Any, seen: Any, key: jax.Array, *, parts: int, hold: Hold
+) -> tuple[Any, Any]:
+    """Of `gradient(params, seen, key) -> (gradients, sums)`, the sum over the parts of the batch: its losses divide by
+    the whole weight. Enough where no example's loss depends on another's. hold: keeps gradients where their parameters
+    live, so that what is accumulated takes no more room than they do.
     """
 
     def body(sums: Any, part: tuple[Any, Array]) -> tuple[Any, None]:
         result = gradient(params, part[0], jax.random.fold_in(key, part[1]))
-        return jax.tree.map(jnp.add, sums, result), None
+        grads, rest = jax.tree.map(jnp.add, sums, result)
+        return (hold(grads), rest), None
 
     batches = (_cut(seen, parts), jnp.arange(parts))
     shapes = jax.eval_shape(gradient, params, jax.tree.map(lambda x: x[0], batches[0]), key)
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    return jax.lax.scan(body, zeros, batches)[0]
+    grads, rest = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    return jax.lax.scan(body, (hold(grads), rest), batches)[0]
 
 
 def accumulated_whole(
-    run: Callable[..., Any], judge: Callable[..., Any], params: Any, seen: Any, key: jax.Array, *, parts: int
+    run: Callable[..., Any],
+    judge: Callable[..., Any],
+    params: Any,
+    seen: Any,
+    key: jax.Array,
+    *,
+    parts: int,
+    hold: Hold,
 ) -> tuple[Any, Any]:
     """The gradient of `judge(run(params, seen, key), seen) -> (loss, aux)`, and aux, with the outputs of all examples
     before the loss at once and those of one part's layers: each part runs twice (Gao et al. 2021, "Scaling Deep
@@ -40,9 +53,9 @@ def accumulated_whole(
     def body(sums: Any, part: tuple[Any, Array, Any]) -> tuple[Any, None]:
         batch, key, slope = part
         (grads,) = jax.vjp(lambda params: run(params, batch, key), params)[1](slope)
-        return jax.tree.map(jnp.add, sums, grads), None
+        return hold(jax.tree.map(jnp.add, sums, grads)), None
 
-    return jax.lax.scan(body, jax.tree.map(jnp.zeros_like, params), (batches, keys, _cut(slopes, parts)))[0], aux
+    return jax.lax.scan(body, hold(jax.tree.map(jnp.zeros_like, params)), (batches, keys, _cut(slopes, parts)))[0], aux
 
 
 def _cut(tree: Any, parts: int) -> Any:

@@ -19,7 +19,7 @@ from mmjax.train.checkpoint import Checkpoints
 from mmjax.train.evaluate import Scorer
 from mmjax.train.metrics import Progress, Writers
 from mmjax.train.state import TrainState
-from mmjax.train.step import source_gradient, train_step
+from mmjax.train.step import source_gradient, step_program
 from mmjax.train.timing import Stopwatch
 
 
@@ -27,6 +27,7 @@ def run_steps(
     experiment: Experiment,
     state: TrainState,
     *,
+    shapes: TrainState,
     mesh: jax.sharding.Mesh,
     scorer: Scorer,
     checkpoints: Checkpoints,
@@ -34,9 +35,12 @@ def run_steps(
     stopwatch: Stopwatch,
     about: Callable[[int], dict[str, Any]],
 ) -> TrainState:
-    """Trains from `state.step` to `experiment.steps`, evaluates what has `every`, saves. One process has writers."""
+    """Trains from `state.step` to `experiment.steps`, evaluates what has `every`, saves. One process has writers.
+
+    shapes: the state's shapes and shardings (`abstract_state`).
+    """
     start = int(state.step)
-    step_fn = jax.jit(functools.partial(train_step, experiment=experiment), donate_argnums=0)
+    step_fn = step_program(experiment, shapes)
     batches = train_batches(
         experiment.data,
         batch_size=experiment.batch_size,

@@ -31,7 +31,7 @@ from mmjax.train.loop import run_steps
 from mmjax.train.manifest import manifest, record_manifest
 from mmjax.train.metrics import Writers, finite
 from mmjax.train.report import write_report
-from mmjax.train.state import TrainState, abstract_state, create_state
+from mmjax.train.state import TrainState, abstract_state, create_state, mesh_of
 from mmjax.train.texts import check_texts
 from mmjax.train.timing import Stopwatch
 from mmjax.types import Shapes
@@ -78,9 +78,9 @@ def prepare(experiment: Experiment, *, run: Path | None) -> Prepared:
     """Raises UserError on a config that cannot run. run: its directory; None: what it starts from is not looked for."""
     experiment.check()
     check_texts(experiment)
-    mesh = experiment.mesh.build()
-    check_batch(experiment.batch_size, mesh, accumulate=experiment.optim.accumulate)
     batch = shapes_of_batch(experiment)
+    mesh = mesh_of(experiment, batch)
+    check_batch(experiment.batch_size, mesh, accumulate=experiment.optim.accumulate)
     shapes = abstract_state(experiment, batch, mesh)
     check_classes(experiment)
     check_objectives(experiment, shapes.params, batch)
@@ -126,6 +126,7 @@ def _train(experiment: Experiment, run: Path, prepared: Prepared, config_file: s
         state = run_steps(
             experiment,
             state,
+            shapes=shapes,
             mesh=mesh,
             scorer=scorer,
             checkpoints=checkpoints,
@@ -163,9 +164,10 @@ def evaluate(run: str, *, by: str = '', overrides: Sequence[str] = (), trust: Se
     check_vocabularies({run: trained, 'data': transforms_of(experiment.data)})
     experiment.check()
     check_texts(experiment)
-    mesh = experiment.mesh.build()
+    batch = shapes_of_batch(experiment)
+    mesh = mesh_of(experiment, batch)
     check_batch(experiment.batch_size, mesh)
-    state = restore(run, experiment, mesh, shapes_of_batch(experiment))
+    state = restore(run, experiment, mesh, batch)
     results, _ = score_all(experiment, state.evaluated, Scorer(experiment, mesh))
     show_references(experiment, results)
     return results

@@ -1,5 +1,6 @@
 """The state of a run: what a checkpoint holds."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -52,6 +53,13 @@ def create_state(experiment: Experiment, batch: Shapes) -> TrainState:
     ema = jax.tree.map(jnp.copy, params) if experiment.optim.ema else None
     optim = experiment.optim
     return TrainState(jnp.zeros((), jnp.int32), params, optim.build(experiment.steps).init(optim.trained(params)), ema)
+
+
+def mesh_of(experiment: Experiment, batch: Shapes, devices: Sequence[Any] | None = None) -> jax.sharding.Mesh:
+    """The mesh of an experiment on these devices (default: all)."""
+    return experiment.mesh.build(
+        devices, parameters=lambda: jax.eval_shape(lambda: model_parameters(experiment, batch))
+    )
 
 
 def abstract_state(experiment: Experiment, batch: Shapes, mesh: AnyMesh) -> TrainState:

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 from mmjax.balance.base import Tally
 from mmjax.experiment import Experiment
 from mmjax.optim import joined
+from mmjax.sharding import keep
 from mmjax.train.accumulate import accumulated, accumulated_whole
 from mmjax.train.passes import Views, apply_model, run
 from mmjax.train.sources import mean_or_nan, sums_by_source, token_shares
@@ -20,8 +21,22 @@ from mmjax.types import Batch, Outputs
 Metrics = dict[str, Float[Array, '']]
 
 
-def train_step(state: TrainState, batch: Batch, *, experiment: Experiment) -> tuple[TrainState, Metrics]:
+def step_program(experiment: Experiment, shapes: TrainState) -> jax.stages.Wrapped:
+    """The train step to be compiled, `(state, batch) -> (state, metrics)`, in place of the state that it is given.
+
+    shapes: the state with its shardings (`abstract_state`), where the new one and the gradients are kept too.
+    """
+    shardings = jax.tree.map(lambda x: x.sharding, shapes)
+    step = functools.partial(train_step, experiment=experiment, shardings=shardings.params)
+    return jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
+
+
+def train_step(
+    state: TrainState, batch: Batch, *, experiment: Experiment, shardings: Any = None
+) -> tuple[TrainState, Metrics]:
     """One update. Draws are a function of (seed, step), not of the mesh. Each distinct view runs the model once.
+
+    shardings: of the parameters, which their gradients keep; None: as the compiler likes.
 
     Returns the next state and scalars: `loss`, `loss/OBJECTIVE` (scaled), `grad_norm`, `grad_norm/MODALITY` (of that
     modality's encoder), `grad_norm/fusion`, `grad_norm/decoders_NAME`, `param_norm`, `learning_rate`, and what the
@@ -30,7 +45,7 @@ def train_step(state: TrainState, batch: Batch, *, experiment: Experiment) -> tu
     rows of a source (NaN where the batch has none), and what `token_shares` tells.
     """
     optim, trained = experiment.optim, experiment.optim.trained(state.params)
-    grads, metrics, tally = gradients(state, batch, experiment=experiment)
+    grads, metrics, tally = gradients(state, batch, experiment=experiment, shardings=shardings)
     key = key_for('balance', seed=experiment.seed, step=state.step)
     grads, balance = experiment.balance(grads, tally, key=key, step=state.step)
 
@@ -60,7 +75,12 @@ def source_gradient(
 
 
 def gradients(
-    state: TrainState, batch: Batch, *, experiment: Experiment, source: Int[Array, ''] | None = None
+    state: TrainState,
+    batch: Batch,
+    *,
+    experiment: Experiment,
+    source: Int[Array, ''] | None = None,
+    shardings: Any = None,
 ) -> tuple[Any, Metrics, Tally]:
     """Of the parameters that train: the gradient of the loss; and the losses, and what the balance counts.
 
@@ -95,12 +115,19 @@ def gradients(
             weights = objective.weights(seen[views.place(objective.view)])
             totals |= {name: weights.sum(), **sums_by_source(experiment, batch, weights, prefix=f'{name}/')}
     key = key_for('dropout', seed=experiment.seed, step=state.step)
+
+    def hold(grads: Any) -> Any:
+        return grads if shardings is None else keep(grads, optim.trained(shardings))
+
     if optim.accumulate == 1:
         grads, (metrics, tally) = gradient(trained, seen, key)
+        grads = hold(grads)
     elif any(objective.couples_rows for objective in experiment.objectives.values()):
-        grads, (metrics, tally) = accumulated_whole(outputs_of, judge, trained, seen, key, parts=optim.accumulate)
+        grads, (metrics, tally) = accumulated_whole(
+            outputs_of, judge, trained, seen, key, parts=optim.accumulate, hold=hold
+        )
     else:
-        grads, (metrics, tally) = accumulated(gradient, trained, seen, key, parts=optim.accumulate)
+        grads, (metrics, tally) = accumulated(gradient, trained, seen, key, parts=optim.accumulate, hold=hold)
     return grads, metrics, tally
 
 

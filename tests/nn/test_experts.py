@@ -58,7 +58,10 @@ def test_a_mixture_is_a_loop_over_tokens(random_parameters, name):
     np.testing.assert_allclose(told, expected, atol=1e-4)
 
 
-def test_on_a_mesh_it_is_the_same_with_its_gradients(random_parameters):
+@pytest.mark.parametrize(
+    'shape', [MeshShape(data=2, fsdp=2, tensor=2), MeshShape(data=2, expert=4), MeshShape(expert=2, tensor=2)], ids=str
+)
+def test_on_a_mesh_it_is_the_same_with_its_gradients(random_parameters, shape):
     module = MIXTURES['mlp']
     params = random_parameters(module, X, LENGTHS)
 
@@ -69,7 +72,7 @@ def test_on_a_mesh_it_is_the_same_with_its_gradients(random_parameters):
         return (y**2).sum() + (told[..., 1, :] ** 2).sum(), (y, told)
 
     alone = run(params, X.values)
-    with jax.set_mesh(MeshShape(data=2, fsdp=2, tensor=2).build()):
+    with jax.set_mesh(shape.build()):
         spread = run(params, X.values)
     for a, b in zip(jax.tree.leaves(alone), jax.tree.leaves(spread), strict=True):
         np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-4)
@@ -77,8 +80,10 @@ def test_on_a_mesh_it_is_the_same_with_its_gradients(random_parameters):
 
 def test_weights_have_an_axis_of_experts():
     boxed = jax.eval_shape(lambda: MIXTURES['mlp'].init(jax.random.key(0), X, LENGTHS))['params']
-    assert boxed['up']['kernel'].names == ('expert', 'embed', 'mlp') and boxed['up']['bias'].names == ('expert', 'mlp')
-    assert boxed['down']['kernel'].names == ('expert', 'mlp', 'embed') and boxed['router'].names == ('embed', 'expert')
+    assert boxed['up']['kernel'].names == ('expert', 'expert_embed', 'mlp')
+    assert boxed['up']['bias'].names == ('expert', 'mlp')
+    assert boxed['down']['kernel'].names == ('expert', 'mlp', 'expert_embed')
+    assert boxed['router'].names == ('embed', None)
 
 
 def test_each_expert_starts_with_the_variance_of_one():

@@ -4,7 +4,6 @@ Modules name logical axes only: a parameter by `nn.with_logical_partitioning`, a
 """
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,19 +11,23 @@ from typing import Any
 import jax
 import numpy as np
 from flax.core import meta
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from mmjax.errors import UserError, nearest
 
-MESH_AXES = ('data', 'fsdp', 'tensor')
+# From the slowest links to the fastest: the last one's neighbours are nearest.
+MESH_AXES = ('slices', 'data', 'fsdp', 'expert', 'sequence', 'tensor')
+BETWEEN_SLICES = 'slices'  # the one whose links are the data centre's network
 
 AnyMesh = jax.sharding.Mesh | jax.sharding.AbstractMesh  # of devices, or of so many that are not here
 
 # logical axis: (mesh axes of a parameter, mesh axes of an activation)
 TABLE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    'batch': ((), ('data', 'fsdp')),
-    'length': ((), ()),
-    'embed': (('fsdp',), ()),
+    'batch': ((), ('slices', 'data', 'fsdp', 'expert')),
+    'length': ((), ('sequence',)),  # of tokens that do the work: a query's
+    'keys': ((), ()),  # of tokens that are read: every device has all of its examples'
+    'embed': (('fsdp', 'expert', 'sequence'), ()),
     'heads': (('tensor',), ('tensor',)),
     'head_dim': ((), ()),
     'mlp': (('tensor',), ('tensor',)),
@@ -36,7 +39,8 @@ TABLE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     'kernel': ((), ()),  # the window of a convolution
     'channels': ((), ()),
     'modalities': ((), ()),
-    'expert': ((), ()),  # of a mixture; cut by the other axes of its weights
+    'expert': (('expert',), ('expert',)),  # of a mixture
+    'expert_embed': (('fsdp', 'sequence'), ()),  # the width of tokens in weights that are cut by expert already
     'rank': ((), ()),  # of a factorised product
 }
 
@@ -46,31 +50,55 @@ class MeshShape:
     """How many devices each mesh axis has; one axis may be -1: what the others leave.
 
     data: replicas of the parameters, each with its part of the batch. fsdp: parts of the batch and of the parameters.
-    tensor: parts of heads and of the MLP.
+    tensor: parts of heads, of the MLP and of the vocabulary. sequence: parts of the length of every sequence, and of
+    the parameters; a device reads the keys and values of the whole length. expert: parts of the experts of a mixture,
+    of the batch, and of all other parameters. slices: like data, but over the network between slices of a pod (or
+    between nodes), which is slower than the links within one.
+
+    `mesh=fsdp_tp` takes one of the usual shapes of `presets.py`.
     """
 
     data: int = -1
     fsdp: int = 1
     tensor: int = 1
+    sequence: int = dataclasses.field(default=1, metadata={'old': 1})
+    expert: int = dataclasses.field(default=1, metadata={'old': 1})
+    slices: int = dataclasses.field(default=1, metadata={'old': 1})
 
-    def build(self, devices: Sequence[Any] | None = None) -> jax.sharding.Mesh:
-        """Returns the mesh of the given devices (default: all).
+    def build(
+        self, devices: Sequence[Any] | None = None, *, parameters: Callable[[], Any] | None = None
+    ) -> jax.sharding.Mesh:
+        """Returns the mesh of the given devices (default: all), neighbours on the links where it can be.
+
+        parameters: gives the abstract parameters with their logical axes, for a shape that depends on them (`Auto`).
 
         Raises:
-            UserError: where the axes do not multiply to the number of devices.
+            UserError: where the axes do not multiply to the number of devices, or `slices` is not how many there are.
         """
         devices = jax.devices() if devices is None else devices
+        sizes = self.sizes(len(devices))
+        there = len({getattr(device, 'slice_index', None) or 0 for device in devices})
+        if there > 1:
+            if sizes[0] != there:
+                raise UserError(f'mesh.slices: {sizes[0]}, but the devices lie in {there} slices; use that number')
+            within, between = (1, *sizes[1:]), (sizes[0], *(1,) * (len(sizes) - 1))
+            arranged = mesh_utils.create_hybrid_device_mesh(within, between, devices, allow_split_physical_axes=True)
+            return jax.sharding.Mesh(arranged, MESH_AXES)
+        return jax.make_mesh(sizes, MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES), devices=devices)
+
+    def sizes(self, devices: int) -> tuple[int, ...]:
+        """The sizes of `MESH_AXES` on so many devices; raises UserError where they do not fit."""
         sizes = [getattr(self, axis) for axis in MESH_AXES]
         if sizes.count(-1) > 1 or any(size == 0 or size < -1 for size in sizes):
             raise UserError(f'mesh: {self} has more than one -1 or a size below 1; give every axis but one its size')
         known = math.prod(size for size in sizes if size != -1)
-        if len(devices) % known or (-1 not in sizes and known != len(devices)):
+        if devices % known or (-1 not in sizes and known != devices):
+            asked = {axis: size for axis, size in zip(MESH_AXES, sizes, strict=True) if size != 1}
             raise UserError(
-                f'mesh: the axes {dict(zip(MESH_AXES, sizes, strict=True))} need {known} devices (or a multiple '
-                f'of it where one is -1), but there are {len(devices)}'
+                f'mesh: the axes {asked} need {known} devices (or a multiple of it where one is -1), but there are '
+                f'{devices}'
             )
-        sizes = [len(devices) // known if size == -1 else size for size in sizes]
-        return jax.make_mesh(sizes, MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES), devices=devices)
+        return tuple(devices // known if size == -1 else size for size in sizes)
 
 
 def partition_spec(axes: Sequence[str | None], *, parameter: bool) -> PartitionSpec:
@@ -109,9 +137,12 @@ def _check_divides(shape: Sequence[int], axes: Sequence[str | None], spec: Parti
 
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     """Says how an activation is sharded. The mesh is the one of `jax.set_mesh`; without one this does nothing."""
-    spec = partition_spec(axes, parameter=False)
     if len(axes) != x.ndim:
         raise ValueError(f'constrain got {len(axes)} axes {axes} for an array of shape {x.shape}')
+    # One token alone, such as what sums up an image, is on every device.
+    spec = partition_spec(
+        [None if a == 'length' and n == 1 else a for a, n in zip(axes, x.shape, strict=True)], parameter=False
+    )
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
         return x
@@ -133,6 +164,18 @@ def parameter_shardings(boxed: Any, mesh: AnyMesh) -> Any:
     return jax.tree_util.tree_map_with_path(one, boxed, is_leaf=lambda leaf: isinstance(leaf, meta.AxisMetadata))
 
 
+def keep(tree: Any, shardings: Any) -> Any:
+    """Holds arrays of a traced program where others live: the gradients where their parameters do."""
+    return jax.lax.with_sharding_constraint(tree, shardings)
+
+
+def platform() -> str:
+    """What the program that is being traced is for: that of the mesh, which need not be here; else of this process."""
+    mesh = jax.sharding.get_abstract_mesh()
+    device = None if mesh.empty else mesh.abstract_device
+    return jax.default_backend() if device is None else device.platform
+
+
 def replicated(mesh: AnyMesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
@@ -142,13 +185,14 @@ def batch_parts(mesh: Any) -> int:
     return math.prod(mesh.shape[axis] for axis in TABLE['batch'][1])
 
 
-def check_batch(batch_size: int, mesh: jax.sharding.Mesh, *, accumulate: int = 1) -> None:
+def check_batch(batch_size: int, mesh: AnyMesh, *, accumulate: int = 1) -> None:
     """Raises UserError where a batch cannot be cut into equal parts for the mesh and the accumulation steps."""
     parts = batch_parts(mesh) * accumulate
     if batch_size % parts:
+        cut = ' x '.join(f'{axis} {mesh.shape[axis]}' for axis in TABLE['batch'][1] if mesh.shape[axis] > 1) or 'one'
         raise UserError(
-            f'batch_size: {batch_size} does not divide by {parts} (data {mesh.shape["data"]} x fsdp '
-            f'{mesh.shape["fsdp"]} devices x {accumulate} accumulation steps); use a multiple of {parts}'
+            f'batch_size: {batch_size} does not divide by {parts} ({cut} devices x {accumulate} accumulation steps); '
+            f'use a multiple of {parts}'
         )
 
 
@@ -159,36 +203,3 @@ def place_batch(batch: Mapping[str, np.ndarray], mesh: jax.sharding.Mesh, *, lea
     """
     sharding = NamedSharding(mesh, partition_spec([*(None,) * leading, 'batch'], parameter=False))
     return {key: jax.make_array_from_process_local_data(sharding, value) for key, value in batch.items()}
-
-
-def shard_mapped(local: Callable[..., Any], inputs: str, outputs: str) -> Callable[..., Any]:
-    """`local(ring, *arrays)` on each device's rows of a batch. Without a mesh there is one part, the whole.
-
-    inputs, outputs: a letter an array, 'b' for one that is cut along its first axis as the batch is, '.' for one that
-    every device has whole. `ring(meet, stay, travel)` calls `stay, travel = meet(stay, travel)` once for each part of
-    the batch; between the calls `travel` goes on to the next device, and in the end it is where it began.
-    """
-    axes, mesh = TABLE['batch'][1], jax.sharding.get_abstract_mesh()
-    parts = 1 if mesh.empty else batch_parts(mesh)
-
-    def ring(meet: Callable[..., Any], stay: Any, travel: Any) -> tuple[Any, Any]:
-        if parts == 1:
-            return meet(stay, travel)
-        onward = [(i, (i + 1) % parts) for i in range(parts)]
-
-        def step(carry: Any, _: None) -> tuple[Any, None]:
-            stay, travel = meet(*carry)
-            return (stay, jax.tree.map(lambda x: jax.lax.ppermute(x, axes, onward), travel)), None
-
-        return jax.lax.scan(step, (stay, travel), length=parts)[0]
-
-    program = functools.partial(local, ring)
-    if parts == 1:
-        return program
-    spec = {'b': PartitionSpec(axes), '.': PartitionSpec()}
-    return jax.shard_map(
-        program,
-        in_specs=tuple(spec[letter] for letter in inputs),
-        out_specs=tuple(spec[letter] for letter in outputs),
-        check_vma=False,  # the axes that are not named, such as `tensor`, do the same work on the same rows
-    )
