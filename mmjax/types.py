@@ -29,6 +29,7 @@ A target `t` may have `t/present` [b] too: an example without it counts in no lo
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -47,7 +48,7 @@ ROUTING = ('load', 'probability', 'entropy', 'z')
 
 Batch = Mapping[str, Array]
 Shapes = Mapping[str, jax.ShapeDtypeStruct | Array | np.ndarray]  # a batch of which only shapes and dtypes matter
-Outputs = Mapping[str, Array]
+Outputs = Mapping[str, Any]  # arrays, but for `Deferred` logits
 
 
 @struct.dataclass
@@ -110,6 +111,18 @@ class Fused:
     def readable(self) -> Mapping[str, Tokens]:
         """The tokens that a decoder reads where it is not told which."""
         return self.streams if self.shared is None else {'shared': self.shared}
+
+
+@struct.dataclass
+class Deferred:
+    """Logits that are not computed yet, `values @ kernel + bias`: of a large vocabulary there is too little room for
+    all of them at once. parts: in how many they are to be computed.
+    """
+
+    values: Float[Array, 'b n d']
+    kernel: Float[Array, 'd v']
+    bias: Float[Array, 'v'] | None
+    parts: int = struct.field(pytree_node=False, default=8)
 
 
 def _restarted(causal: Int[Array, 'b n'], segments: Int[Array, 'b n']) -> Int[Array, 'b n']:
