@@ -13,6 +13,7 @@ from mmjax.data.native import NativePatches
 from mmjax.data.packed import Packed
 from mmjax.data.prepare import data_dir
 from mmjax.data.prompts import AnyLanguage, InLanguage, PromptAnswer, References
+from mmjax.data.shards import Shards
 from mmjax.data.synthetic import Classes, Ids, Normal, Pixels, Synthetic
 from mmjax.data.tfds import Tfds
 from mmjax.data.tokenizer import Bytes, Words
@@ -51,6 +52,7 @@ __all__ = [
     'Reader',
     'References',
     'Seconds',
+    'Shards',
     'Source',
     'Standardize',
     'Stream',
