@@ -1,1 +1,6 @@
-"""Compile ahead of time for hardware that is not here: does a step fit, what does it compute, what does it send."""
+"""Compiles ahead of time for hardware that is not there, and reads the compiled program.
+
+What reads it are pure functions of its text, `compiled.as_text()`: `hlo.parse`, then `rollup.cycles`,
+`collectives.collectives`, `links.seconds`; `kernels` for the kernels that the compiler does not count. Nothing here is
+a measured time.
+"""
