@@ -74,12 +74,15 @@ class Prepared(NamedTuple):
     start: Start | None
 
 
-def prepare(experiment: Experiment, *, run: Path | None) -> Prepared:
-    """Raises UserError on a config that cannot run. run: its directory; None: what it starts from is not looked for."""
+def prepare(experiment: Experiment, *, run: Path | None, devices: Sequence[Any] | None = None) -> Prepared:
+    """Raises UserError on a config that cannot run.
+
+    run: its directory; None: what it starts from is not looked for. devices: those of the mesh (default: all here).
+    """
     experiment.check()
     check_texts(experiment)
     batch = shapes_of_batch(experiment)
-    mesh = mesh_of(experiment, batch)
+    mesh = mesh_of(experiment, batch, devices)
     check_batch(experiment.batch_size, mesh, accumulate=experiment.optim.accumulate)
     shapes = abstract_state(experiment, batch, mesh)
     check_classes(experiment)

@@ -183,6 +183,17 @@ ensure_venv() { # VENV LOWEST HIGHEST EXTRAS: fails where no Python from 3.LOWES
   trap - EXIT INT TERM HUP
 }
 
+# Sets PROJECT, LOCK and VENV: what an environment is made of, and where ours lies.
+locate_venv() {
+  read_project
+  [[ -f $ROOT/requirements.txt ]] ||
+    die "$ROOT/requirements.txt, the lock, is missing." 'Get it back: git checkout requirements.txt'
+  LOCK=$(<"$ROOT/requirements.txt")
+  VENV=${MMJAX_VENV:-.venv}
+  VENV=${VENV%/}
+  if [[ $VENV != /* ]]; then VENV=$ROOT/$VENV; fi
+}
+
 # Sets PYTHON, and VENV where there is one of ours.
 use_python() {
   VENV=''
@@ -195,13 +206,7 @@ use_python() {
     export PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}"
     return
   fi
-  read_project
-  [[ -f $ROOT/requirements.txt ]] ||
-    die "$ROOT/requirements.txt, the lock, is missing." 'Get it back: git checkout requirements.txt'
-  LOCK=$(<"$ROOT/requirements.txt")
-  VENV=${MMJAX_VENV:-.venv}
-  VENV=${VENV%/}
-  if [[ $VENV != /* ]]; then VENV=$ROOT/$VENV; fi
+  locate_venv
   local extras=''
   if [[ -n ${MMJAX_EXTRAS+set} ]]; then
     extras=${MMJAX_EXTRAS// /}
@@ -211,6 +216,15 @@ use_python() {
   ensure_venv "$VENV" "$LOWEST" "$HIGHEST" "$extras" ||
     die "no Python from 3.$LOWEST to 3.$HIGHEST runs here; PATH has ${SEEN:-none at all}." \
       "Install one (Debian, Ubuntu: apt install python3 python3-venv; macOS: brew install python) and put it on PATH."
+  PYTHON=$VENV/bin/python
+}
+
+# Sets PYTHON and VENV: of an environment beside ours that has the lock and one extra which must not lie in ours.
+use_extra_venv() { # EXTRA LOWEST
+  locate_venv
+  VENV=$VENV-$1
+  ensure_venv "$VENV" "$2" "$HIGHEST" "$1" ||
+    die "the extra $1 needs a Python from 3.$2 to 3.$HIGHEST; PATH has ${SEEN:-none at all}." 'Install one and put it on PATH.'
   PYTHON=$VENV/bin/python
 }
 

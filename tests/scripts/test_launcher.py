@@ -134,7 +134,7 @@ def test_an_unknown_extra_names_the_known(clone: Clone):
     clone.add_python('3.12.4')
     code, _, err = clone.run('mmjax', MMJAX_EXTRAS='cuda12,wandbb')
     assert code == 2 and len(err) == 2
-    assert "'wandbb'" in err[0] and 'tpu cuda12 cuda13 wandb tb' in err[1]
+    assert "'wandbb'" in err[0] and 'tpu cuda12 cuda13 plan wandb tb' in err[1]
 
 
 def test_mmjax_python_skips_the_setup(clone: Clone):
@@ -180,3 +180,24 @@ def test_test_runs_the_other_jax_line_where_it_is_present(clone: Clone):
         'pytest 3.12.4 -m pytest -n 2 --dist worksteal -m short',
         'pytest 3.11.2 -m pytest tests/nn -k mask',
     ]
+
+
+def test_plan_has_an_environment_of_its_own(clone: Clone):
+    clone.add_python('3.11.2')
+    code, _, err = clone.run('mmjax', 'plan', 'a.py', '--topology', 'v5e:2x2')
+    assert code == 2 and len(err) == 2 and 'plan needs a Python from 3.12' in err[0]
+    clone.add_python('3.12.4')
+    code, out, _ = clone.run('mmjax', 'plan', 'a.py', '--topology', 'v5e:2x2')
+    assert (code, out) == (0, f'3.12.4 in {clone.root}: -m mmjax.cli plan a.py --topology v5e:2x2\n')
+    assert clone.made('uv')[-1].endswith(f'-e {clone.root}[plan]') and not clone.venv.exists()
+    clone.run('mmjax', 'train', 'a.py')
+    assert clone.venv.exists() and f'-e {clone.root}[plan]' not in clone.made('uv')[-1]
+    code, _, err = clone.run('mmjax', 'plan', 'a.py', '--topology', 'v5e:2x2')
+    assert (code, err, len(clone.made('venv'))) == (0, [], 2)
+
+
+def test_plan_takes_what_it_is_given_and_sets_nothing_up_to_help(clone: Clone):
+    clone.add_python('3.12.4')
+    for arguments, environment in ((('--help',), {}), (('a.py',), {'MMJAX_PYTHON': f'{clone.path}/python3.12'})):
+        assert clone.run('mmjax', 'plan', *arguments, **environment)[0] == 0
+    assert not clone.root.joinpath('.venv-plan').exists()

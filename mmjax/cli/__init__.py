@@ -11,31 +11,12 @@ from typing import Annotated, Any, ClassVar
 
 import tyro
 
+from mmjax.cli.plan import Plan
+from mmjax.cli.verb import Verb
 from mmjax.config.parsing import parse
 from mmjax.errors import UserError, nearest
 
 Run = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar='RUN', help='a run directory')]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Verb:
-    """What every verb takes."""
-
-    takes_overrides: ClassVar[bool] = False
-
-    json: Annotated[
-        str | None,
-        tyro.conf.arg(metavar='FILE', help='also write the result as JSON; - prints it instead', help_behavior_hint=''),
-    ] = None
-
-    def run(self, rest: list[str]) -> dict[str, Any]:
-        """Does the work and returns the result. `rest` holds the arguments that are not fields of the verb."""
-        raise NotImplementedError
-
-    def show(self, result: dict[str, Any]) -> None:
-        """Prints a result for people to read."""
-        for name, value in result.items():
-            print(f'{name:32} {value:.4f}' if isinstance(value, float) else f'{name:32} {value}')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -192,7 +173,14 @@ class StudyVerb(Verb):
         return study_command(study, Path(directory), dry_run=self.dry_run, together=self.together)
 
 
-VERBS: dict[str, type[Verb]] = {'train': Train, 'eval': Eval, 'predict': Predict, 'study': StudyVerb, 'diff': Diff}
+VERBS: dict[str, type[Verb]] = {
+    'train': Train,
+    'eval': Eval,
+    'predict': Predict,
+    'study': StudyVerb,
+    'plan': Plan,
+    'diff': Diff,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -286,7 +274,3 @@ def _usage() -> str:
     """What `mmjax --help` prints."""
     lines = [f'  {name:9}{(cls.__doc__ or "").splitlines()[0]}' for name, cls in VERBS.items()]
     return '\n'.join(['usage: mmjax VERB …', '', *lines, '', '`mmjax VERB --help` tells what a verb takes.'])
-
-
-if __name__ == '__main__':
-    sys.exit(main())

@@ -1,0 +1,126 @@
+"""The train step of an experiment as the compiler makes it for a mesh: its memory and its text, without running it."""
+
+import re
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from mmjax.errors import UserError
+from mmjax.experiment import Experiment
+from mmjax.sharding import partition_spec, replicated
+from mmjax.train.state import TrainState
+from mmjax.train.step import step_program
+from mmjax.types import Shapes
+
+GIB = 2**30
+
+# What the compiler says instead of a program (xla's error 1000): (23.36G) needed, (15.75G) there; G is GiB, M is MiB.
+_SIZE = r'\(\s*([\d.]+)\s*([KMGT]?)(?:i?B)?\s*\)'
+_OUT_OF_MEMORY = re.compile(f'RESOURCE_EXHAUSTED.*?{_SIZE}.*?{_SIZE}', re.DOTALL)
+_UNITS = {'': 1, 'K': 2**10, 'M': 2**20, 'G': 2**30, 'T': 2**40}
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A program of one device. Bytes, as the compiler has laid them out; seconds it took; its text.
+
+    argument: of state and batch. output: of what it returns, of which `alias` lies where arguments did. temp: of the
+    rest that it needs at a time. peak: the most at a time, None where the compiler does not say. host: arguments and
+    temporaries in the memory of the host. flops: as the compiler counts them, the body of a loop once and kernels not
+    at all; None where it does not say.
+    """
+
+    argument: int
+    output: int
+    alias: int
+    temp: int
+    peak: int | None
+    host: int
+    flops: float | None
+    seconds: float
+    text: str
+
+    @property
+    def needed(self) -> int:
+        """Bytes of a device's memory: the peak, or where none is told all that lives at the end."""
+        return self.argument + self.output - self.alias + self.temp if self.peak is None else self.peak
+
+
+@dataclass(frozen=True)
+class OutOfMemory:
+    """The compiler refuses: bytes that a device would need, and those that it has."""
+
+    need: int
+    limit: int
+    seconds: float
+
+    @property
+    def missing(self) -> int:
+        return self.need - self.limit
+
+
+def step_for(
+    experiment: Experiment, *, state: TrainState, batch: Shapes, mesh: jax.sharding.Mesh
+) -> jax.stages.Lowered:
+    """The train step as training compiles it, lowered for the devices of a mesh, which need not be here.
+
+    state: as `abstract_state` gives it for the mesh. batch: shapes of a global batch.
+    """
+    rows = replicated(mesh).update(spec=partition_spec(['batch'], parameter=False))
+    placed = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=rows) for name, x in batch.items()}
+    with jax.set_mesh(mesh):
+        return step_program(experiment, state).lower(state, placed)
+
+
+def compile_step(lowered: jax.stages.Lowered, *, quick: bool = False) -> Compiled | OutOfMemory:
+    """Compiles what `step_for` gives.
+
+    quick: at the lowest level of optimisation, several times faster; memory comes out much the same, but the cycles of
+    its text say nothing about time.
+    """
+    started = time.perf_counter()
+    try:
+        # Not by jax.config: `lowered` keeps what it compiled without options, and would hand it out at any level.
+        compiled = lowered.compile(compiler_options={'optimization_level': 'O1'} if quick else None)
+    except jax.errors.JaxRuntimeError as error:
+        refused = out_of_memory(str(error), seconds=time.perf_counter() - started)
+        if refused is None:
+            raise
+        return refused
+    seconds = time.perf_counter() - started
+    memory: Any = compiled.memory_analysis()
+    if memory is None:
+        raise UserError('plan: the compiler of this platform tells nothing of memory')
+    host = ('host_argument_size_in_bytes', 'host_temp_size_in_bytes', 'host_output_size_in_bytes')
+    on_host = sum(getattr(memory, name, 0) for name in host) - getattr(memory, 'host_alias_size_in_bytes', 0)
+    return Compiled(
+        argument=memory.argument_size_in_bytes,
+        output=memory.output_size_in_bytes,
+        alias=memory.alias_size_in_bytes,
+        temp=memory.temp_size_in_bytes,
+        peak=getattr(memory, 'peak_memory_in_bytes', 0) or None,
+        host=on_host,
+        flops=_flops(compiled),
+        seconds=seconds,
+        text=compiled.as_text() or '',
+    )
+
+
+def out_of_memory(message: str, *, seconds: float = 0.0) -> OutOfMemory | None:
+    """Reads what the compiler says where a program does not fit; None where it says something else.
+
+    … total memory required for HLO temporaries (23.36G) exceeds available HBM (15.75G) …   ->   7.61 GiB too much
+    """
+    found = _OUT_OF_MEMORY.search(message)
+    if not found:
+        return None
+    need, limit = (round(float(found[i]) * _UNITS[found[i + 1]]) for i in (1, 3))
+    return OutOfMemory(need, limit, seconds)
+
+
+def _flops(compiled: jax.stages.Compiled) -> float | None:
+    analysis: Any = compiled.cost_analysis()
+    analysis = analysis[0] if isinstance(analysis, list) and analysis else analysis
+    return (analysis or {}).get('flops')

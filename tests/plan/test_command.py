@@ -1,0 +1,124 @@
+"""`mmjax plan` as a whole."""
+
+import fcntl
+import gzip
+import json
+
+import pytest
+
+from mmjax.cli import main
+from mmjax.plan import libtpu
+from mmjax.plan.told import lines
+from mmjax.plan.topologies import parse_topology
+from tests.plan.planner import needs_libtpu, plan
+
+CONFIG = """
+from dataclasses import replace
+from tests.train import toy
+
+def experiment():
+    return toy.experiment(batch_size=32)
+
+def absurd():
+    from mmjax.encoders.text import TokenEncoder
+    small = toy.experiment(batch_size=32)
+    encoders = small.model.encoders | {'text': TokenEncoder(vocabulary=1 << 28, width=16, depth=0)}
+    return replace(small, model=replace(small.model, encoders=encoders))
+
+def staged():
+    return toy.experiment(name='first'), toy.experiment(name='second')
+"""
+
+RESULT = {
+    'fits': True,
+    'topology': 'v5e:2x2',
+    'slices': 1,
+    'devices': 4,
+    'mesh/data': 4,
+    'batch_size': 32,
+    'parameters': 1000,
+    'tokens_per_device': 2048.0,
+    'model_flops': 4e12,
+    'limit_gib': 15.75,
+    'peak_gib': 5.24,
+    'argument_gib': 1.157,
+    'temp_gib': 4.17,
+    'host_gib': 0.0,
+    'compile_seconds': 3.0,
+    'jax': '0.12',
+    'libtpu': '0.0.52',
+}
+
+
+def test_the_verdict_comes_first():
+    assert lines(RESULT)[0] == 'v5e:2x2: fits: peak 5.24 of 15.75 GiB a device'
+    missed = {name: x for name, x in RESULT.items() if not name.startswith(('peak', 'argument', 'temp', 'host'))}
+    missed |= {'fits': False, 'need_gib': 23.36, 'missing_gib': 7.61}
+    assert lines(missed)[0] == 'v5e:2x2: does not fit: needs 23.36 GiB a device, 7.61 more than 15.75'
+
+
+@pytest.fixture
+def config(tmp_path):
+    (tmp_path / 'config.py').write_text(CONFIG)
+    return str(tmp_path / 'config.py')
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'said'),
+    [
+        (['--topology', 'v5e:3x3'], 'no slice v5e:3x3 exists'),
+        ([], '--topology'),
+        (['--topology', 'v5e:2x2', '--slice', '2'], "did you mean '--slices'"),
+        (['--topology', 'v5e:2x2', '--stage', 'x'], 'no stages'),
+        (['--topology', 'v5e:2x2', '--text', '/nowhere/x.gz'], '--text'),
+    ],
+)
+def test_mistakes_are_told_in_a_line(config, arguments, said, capsys):
+    assert main(['plan', config, *arguments]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count('\n') == 1
+
+
+def test_a_stage_has_to_be_named(config, capsys):
+    assert main(['plan', f'{config}:staged', '--topology', 'v5e:2x2']) == 2
+    assert 'there are first, second' in capsys.readouterr().err
+    assert main(['plan', f'{config}:staged', '--topology', 'v5e:2x2', '--stage', 'secnd']) == 2
+    assert "did you mean 'second'" in capsys.readouterr().err
+
+
+def test_without_libtpu_it_says_what_to_install(config, monkeypatch, capsys):
+    monkeypatch.setattr(libtpu.importlib.util, 'find_spec', lambda name: None)
+    assert main(['plan', config, '--topology', 'v5e:2x2']) == 2
+    error = capsys.readouterr().err
+    assert "pip install 'jax[tpu]==" in error and 'scripts/mmjax plan' in error
+
+
+def test_two_plans_at_once(config, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(libtpu.importlib.util, 'find_spec', lambda name: True)
+    monkeypatch.setattr(libtpu, 'lock_file', lambda: tmp_path / 'lock')
+    libtpu._claim.cache_clear()
+    with (tmp_path / 'lock').open('w') as other:
+        other.write('4711\n')
+        other.flush()
+        fcntl.flock(other, fcntl.LOCK_EX)
+        assert main(['plan', config, '--topology', 'v5e:2x2']) == 2
+    assert 'process 4711 is planning on this machine' in capsys.readouterr().err
+
+
+@needs_libtpu
+def test_a_small_step_fits_and_an_absurd_one_misses(config, tmp_path):
+    done = plan(config, '--topology', 'v5e:2x2', '--json', str(tmp_path / 'x.json'), '--text', str(tmp_path / 'x.gz'))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith('v5e:2x2: fits: peak')
+    result = json.loads((tmp_path / 'x.json').read_text())
+    limit = parse_topology('v5e:2x2').generation.hbm_gib
+    assert result['fits'] and 0 < result['peak_gib'] < 0.1 < result['limit_gib'] == limit
+    assert result['mesh/data'] == result['devices'] == 4
+    assert 'ENTRY' in gzip.decompress((tmp_path / 'x.gz').read_bytes()).decode()
+
+    done = plan(f'{config}:absurd', '--topology', 'v5e:2x2', '--json', str(tmp_path / 'y.json'))
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / 'y.json').read_text())
+    # Parameters, two moments and a moving average of 2**28 x 16 in float32: 16 GiB each.
+    assert not result['fits'] and result['need_gib'] > 4 * 16 and result['limit_gib'] == limit
+    assert result['missing_gib'] == pytest.approx(result['need_gib'] - limit)
