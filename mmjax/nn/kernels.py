@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from einops import rearrange
 from jaxtyping import Array, Bool, Float
 
-from mmjax.nn.masks import attention_mask, ranked
+from mmjax.nn.masks import attention_mask, numbered
 from mmjax.nn.splash import splash
 from mmjax.sharding import platform
 from mmjax.types import Tokens
@@ -49,16 +49,17 @@ def chunked(q: Heads, k: Keys, v: Keys, query: Tokens, key: Tokens) -> Heads:
     """
     b, n, h, _ = q.shape
     fitting = (c for c in range(1, n + 1) if n % c == 0 and b * h * n * k.shape[1] <= c * MANY_SCORES // 32)
-    parts, (of_keys, of_queries) = next(fitting, n), ranked(query, key)
+    parts, (of_queries, of_keys) = next(fitting, n), numbered(query, key)
 
     @jax.checkpoint
     def one(part: tuple[Array, ...]) -> Array:
-        q, segments, number = part
-        same = segments[:, :, None] == key.segments[:, None, :]
-        return _library(q, k, v, same & (of_keys[:, None, :] <= number[:, :, None]), 'xla')
+        q, real, segments, number = part
+        mask = real[:, :, None] & key.mask[:, None, :] & (segments[:, :, None] == key.segments[:, None, :])
+        return _library(q, k, v, mask & (of_keys[:, None, :] <= number[:, :, None]), 'xla')
 
+    asked = (q, query.mask, query.segments, of_queries)
     # Strided, so that a part has its share of the queries of every device.
-    cut = [rearrange(x, 'b (n parts) ... -> parts b n ...', parts=parts) for x in (q, query.segments, of_queries)]
+    cut = [rearrange(x, 'b (n parts) ... -> parts b n ...', parts=parts) for x in asked]
     return rearrange(jax.lax.map(one, tuple(cut)), 'parts b n h k -> b (n parts) h k')
 
 

@@ -1,5 +1,8 @@
 """Who may read whom: the only place that makes masks of `Tokens`."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
@@ -19,21 +22,25 @@ def reads(query: Tokens, key: Tokens) -> Bool[Array, 'b n']:
     return query.mask if query is key else attention_mask(query, key).any(axis=-1)
 
 
-def ranked(query: Tokens, key: Tokens) -> tuple[Int[Array, 'b m'], Int[Array, 'b n']]:
-    """The mask as one number a token, for kernels to which [n, m] is too much: an order of the keys by (segment,
-    cumsum(causal)), those that are padding last; and for each query how many keys of that order it has not passed. A
-    query reads a key if and only if their segments agree and the key's place in the order is below that number.
-
-        segments 1 1 1 2 2 2, causal 0 1 1 0 1 1   ->   keys at places 0 1 2 3 4 5, queries read below 1 2 3 4 5 6
-
-    Returns:
-        a number for each key to be sorted by; and one for each query, which those of the keys that it may read do not
-        exceed.
+def numbered(query: Tokens, key: Tokens) -> tuple[Int[Array, 'b n'], Int[Array, 'b m']]:
+    """The mask as one number a token, for programs to which [n, m] is too much: by segment, then by cumsum(causal). A
+    query reads a key if and only if both are real, their segments agree and the key's number does not exceed its own.
     """
     stride = 2 * (query.mask.shape[1] + key.mask.shape[1]) + 1  # above any difference of counts
+    of_queries, of_keys = (x.segments * stride + jnp.cumsum(x.causal, axis=1) for x in (query, key))
+    return of_queries, of_keys
 
-    def number(tokens: Tokens) -> Int[Array, 'b n']:
-        return tokens.segments * stride + jnp.cumsum(tokens.causal, axis=1)
 
-    last = jnp.iinfo(jnp.int32).max
-    return jnp.where(key.mask, number(key), last), jnp.where(query.mask, number(query), -last)
+def passed(query: Tokens, key: Tokens) -> Int[Array, 'b n']:
+    """How many keys have a number that does not exceed the query's, where they stand in the order of their numbers.
+
+    causal 0 0 1 0 1   ->   2 2 4 4 5
+    """
+    of_queries, of_keys = numbered(query, key)
+    if query is not key:
+        return jax.vmap(functools.partial(jnp.searchsorted, side='right'))(of_keys, of_queries).astype(jnp.int32)
+    m = key.mask.shape[1]
+    ends = jnp.where(jnp.diff(of_keys, axis=1, append=of_keys[:, -1:] + 1) > 0, jnp.arange(1, m + 1), m)
+    return jax.lax.cummin(
+        ends, axis=1, reverse=True
+    )  # those of its own number are as many as there are up to their end

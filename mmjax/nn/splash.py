@@ -7,14 +7,14 @@ import jax.numpy as jnp
 from einops import rearrange
 from jaxtyping import Array, Bool, Float, Int
 
-from mmjax.nn.masks import ranked
+from mmjax.nn.masks import numbered, passed
 from mmjax.sharding.mapped import Place, shard_mapped
-from mmjax.types import Tokens
+from mmjax.types import Order, Tokens
 
 LANES = 128  # numbers in a row of a TPU's registers: widths and blocks are multiples of it
 BLOCK = 512  # queries and keys at a time, where the length has so many
 
-NOTHING = 2**31 - 1  # the number and the segment of keys that are padding
+NOBODY = -1  # the segment of keys that are padding
 
 
 def splash(
@@ -29,46 +29,75 @@ def splash(
     """Attention by blocks that are never written out (Dao et al. 2022), without those that no query of the device's
     examples may read. Of a query that may read no key the result is finite and means nothing.
 
+    The kernel knows keys by their places, so they must stand in the order of their numbers (`masks.numbered`). Where
+    `Tokens.order` does not say that they do, the program looks, and sorts them if need be.
+
     interpret: run the kernel on a CPU, slowly.
     """
-    of_keys, of_queries = ranked(query, key)
     heads = ('batch', 'length', 'heads', 'head_dim')
     held = ('batch', 'keys', 'heads' if k.shape[2] > 1 else None, 'head_dim')
     asked, told = ('batch', 'length'), ('batch', 'keys')
-    inputs = [heads, held, held, asked, asked, told, told]
-    program = shard_mapped(functools.partial(_local, interpret=interpret), inputs, [heads])
-    return program(q, k, v, query.segments, of_queries, key.segments, of_keys)[0]
+    key_segments = jnp.where(key.mask, key.segments, NOBODY)
+    if key.order is Order.UNKNOWN:
+        of_queries, of_keys = numbered(query, key)
+        lowest = of_queries - jnp.cumsum(query.causal, axis=1) - q.shape[1] - k.shape[1]  # of its segment
+        local, arrays, axes = (
+            _looked,
+            (query.segments, of_queries, lowest, key_segments, of_keys),
+            [*[asked] * 3, told, told],
+        )
+    else:
+        local, arrays, axes = _ordered, (query.segments, passed(query, key), key_segments), [asked, asked, told]
+    program = shard_mapped(functools.partial(local, interpret=interpret), [heads, held, held, *axes], [heads])
+    return program(q, k, v, *arrays)[0]
 
 
-def _local(
-    _: Place,
+def _looked(
+    place: Place,
     q: Float[Array, 'b n h k'],
     k: Float[Array, 'b m g k'],
     v: Float[Array, 'b m g k'],
     query_segments: Int[Array, 'b n'],
     of_queries: Int[Array, 'b n'],
+    lowest: Int[Array, 'b n'],
     key_segments: Int[Array, 'b m'],
     of_keys: Int[Array, 'b m'],
     *,
     interpret: bool,
 ) -> tuple[Float[Array, 'b n h k']]:
-    n, width, dtype = q.shape[1], q.shape[-1], q.dtype
-    bq, bk = _block(n), _block(k.shape[1])
-    q = _padded(_padded(q * width**-0.5, axis=1, to=bq), axis=3, to=LANES).astype(dtype)
-    k, v = (_padded(_padded(x, axis=1, to=bk), axis=3, to=LANES) for x in (k, v))
-    query_segments, of_queries = (_padded(x, axis=1, to=bq, value=-NOTHING) for x in (query_segments, of_queries))
-    key_segments, of_keys = (_padded(x, axis=1, to=bk, value=NOTHING) for x in (key_segments, of_keys))
+    """The same where the keys may stand in any order."""
 
     def arranged(arrays: tuple[Array, ...]) -> tuple[Array, ...]:
         order = jnp.argsort(arrays[-1], axis=1, stable=True)
         return tuple(jnp.take_along_axis(x, order[(..., *(None,) * (x.ndim - 2))], axis=1) for x in arrays)
 
-    # The kernel knows keys by their places: they must stand in the order of `ranked`, as they mostly do.
     inorder = (jnp.diff(of_keys, axis=1) >= 0).all()
-    key_segments = jnp.where(of_keys == NOTHING, NOTHING, key_segments)
     k, v, key_segments, of_keys = jax.lax.cond(inorder, lambda x: x, arranged, (k, v, key_segments, of_keys))
-    first = jax.vmap(jnp.searchsorted)(key_segments, query_segments)
     below = jax.vmap(functools.partial(jnp.searchsorted, side='right'))(of_keys, of_queries).astype(jnp.int32)
+    first = jax.vmap(jnp.searchsorted)(of_keys, lowest).astype(jnp.int32)
+    return _ordered(place, q, k, v, query_segments, below, key_segments, first, interpret=interpret)
+
+
+def _ordered(
+    _: Place,
+    q: Float[Array, 'b n h k'],
+    k: Float[Array, 'b m g k'],
+    v: Float[Array, 'b m g k'],
+    query_segments: Int[Array, 'b n'],
+    below: Int[Array, 'b n'],
+    key_segments: Int[Array, 'b m'],
+    first: Int[Array, 'b n'] | None = None,
+    *,
+    interpret: bool,
+) -> tuple[Float[Array, 'b n h k']]:
+    """first, below: of which keys on, and up to which, there are any that a query may read; None: from the first."""
+    n, width, dtype = q.shape[1], q.shape[-1], q.dtype
+    bq, bk = _block(n), _block(k.shape[1])
+    first = jnp.zeros_like(below) if first is None else first
+    q = _padded(_padded(q * width**-0.5, axis=1, to=bq), axis=3, to=LANES).astype(dtype)
+    k, v = (_padded(_padded(x, axis=1, to=bk), axis=3, to=LANES) for x in (k, v))
+    query_segments, below, first = (_padded(x, axis=1, to=bq) for x in (query_segments, below, first))
+    key_segments = _padded(key_segments, axis=1, to=bk, value=NOBODY)
     needed = _needed(first, below, bq=bq, bk=bk, blocks=k.shape[1] // bk)
     run = functools.partial(_kernel, needed=needed, bq=bq, bk=bk, interpret=interpret)
     heads_first = (rearrange(x, 'b n h k -> b h n k') for x in (q, k, v))
@@ -78,7 +107,7 @@ def _local(
 
 def _needed(first: Int[Array, 'b n'], below: Int[Array, 'b n'], *, bq: int, bk: int, blocks: int) -> Bool[Array, 'i j']:
     """Which blocks of queries read any of which blocks of keys, in any example: those from `first` to `below`."""
-    first, below = (rearrange(x, 'b (i q) -> b i q', q=bq) for x in (jnp.where(below > 0, first, NOTHING), below))
+    first, below = (rearrange(x, 'b (i q) -> b i q', q=bq) for x in (first, below))
     low, high = first.min(axis=2)[:, :, None], below.max(axis=2)[:, :, None]
     start = jnp.arange(blocks) * bk
     needed = ((start < high) & (start + bk > low)).any(axis=0)

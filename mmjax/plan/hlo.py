@@ -182,7 +182,7 @@ def parse(text: str) -> Module:
             if head:
                 name, begun = head['name'], []
                 entry = name if head['entry'] else entry
-        elif line == '}':
+        elif line == '}' or line.startswith('}, execution_thread='):  # the latter of what a sparse core runs
             parts = [_instruction(lines) for lines in begun]
             computations[name] = Computation(name, {part.name: part for part in parts})
             name = None

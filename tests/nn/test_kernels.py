@@ -12,10 +12,10 @@ from mmjax.fusion.base import join
 from mmjax.nn import kernels
 from mmjax.nn import splash as splash_module
 from mmjax.nn.kernels import chunked, plain
-from mmjax.nn.masks import attention_mask, ranked, reads
+from mmjax.nn.masks import attention_mask, numbered, passed, reads
 from mmjax.nn.splash import splash
 from mmjax.sharding import MeshShape
-from mmjax.types import Tokens, concatenate
+from mmjax.types import Order, Tokens, concatenate
 
 B, H = 2, 4
 
@@ -108,8 +108,7 @@ def test_fewer_heads_of_keys_on_a_mesh_that_cuts_everything():
 
 
 def test_blocks_that_nobody_reads_are_left_out():
-    of_keys, of_queries = ranked(*[CASES['causal'][0]] * 2)
-    below = jax.vmap(functools.partial(jnp.searchsorted, side='right'))(of_keys, of_queries)
+    below = passed(*[CASES['causal'][0]] * 2)
     needed = splash_module._needed(jnp.zeros_like(below), below, bq=50, bk=50, blocks=6)
     np.testing.assert_array_equal(needed, np.tri(6, dtype=bool))
     np.testing.assert_array_equal(splash_module._fetched(needed, 1)[2], [0, 1, 2, 2, 2, 2])
@@ -120,10 +119,26 @@ def test_blocks_that_nobody_reads_are_left_out():
 def test_numbers_say_what_the_mask_says(case):
     query, key = CASES[case]
     key = query if key is None else key
-    of_keys, of_queries = ranked(query, key)
+    of_queries, of_keys = numbered(query, key)
     same = query.segments[:, :, None] == key.segments[:, None, :]
-    np.testing.assert_array_equal(same & (of_keys[:, None, :] <= of_queries[:, :, None]), attention_mask(query, key))
-    np.testing.assert_array_equal(reads(query, key), attention_mask(query, key).any(axis=-1))
+    allowed = same & query.mask[:, :, None] & key.mask[:, None, :]
+    expected = np.asarray(attention_mask(query, key))
+    np.testing.assert_array_equal(allowed & (of_keys[:, None, :] <= of_queries[:, :, None]), expected)
+    np.testing.assert_array_equal(reads(query, key), expected.any(axis=-1))
+    if key.order is not Order.UNKNOWN:
+        for asker in (query, query.replace(values=query.values)):  # of the same tokens there is a shorter way
+            below = passed(asker, asker if query is key else key)[:, :, None]
+            np.testing.assert_array_equal(allowed & (np.arange(key.mask.shape[1]) < below), expected)
+
+
+def test_what_is_known_of_the_order():
+    known = {name: (query if key is None else key).order for name, (query, key) in CASES.items()}
+    rising = {'causal', 'prefix, padded', 'one example is absent'}
+    assert {name for name, order in known.items() if order is Order.RISING} == rising
+    assert {name for name, order in known.items() if order is Order.FLAT} == {'all', 'other tokens'}
+    image, text = tokens(3), tokens(4, causal=np.ones(4))
+    assert join({'image': image, 'text': text}).order is concatenate({'a': image, 'b': text}).order is Order.RISING
+    assert text.replace(segments=text.segments + 1).order is Order.UNKNOWN
 
 
 @pytest.mark.parametrize(
