@@ -54,8 +54,8 @@ Outputs = Mapping[str, Any]  # arrays, but for `Deferred` logits
 
 
 class Order(enum.Enum):
-    """What is known of a row of tokens before any number is: that it is one segment in which `cumsum(causal)` is the same
-    everywhere (FLAT) or never falls (RISING); or not even that.
+    """What is known of rows of tokens before any number is: that each is one segment in which `cumsum(causal)` is the
+    same everywhere (FLAT) or never falls (RISING); or not even that.
     """
 
     FLAT = 'flat'

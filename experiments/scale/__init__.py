@@ -1,1 +1,1 @@
-"""Models at the sizes of pods, each planned (`mmjax plan`), none trained here: NOT RUN. Results beside them, `NAME.json`."""
+"""Models at the sizes of pods, planned (`mmjax plan`) and not trained here. What was planned: `NAME.json`."""

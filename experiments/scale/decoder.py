@@ -1,5 +1,5 @@
-"""A decoder of text alone, of exactly the shape of Llama 2 7B (Touvron et al. 2023, tables 1 and 2 of Llama 1 and 2): for
-comparison with what others make of it. NOT RUN HERE: planned.
+"""A decoder of text alone, of exactly the shape of Llama 2 7B (Touvron et al. 2023 b, section 2.2; 2023 a, table 2), to
+be held against what others make of it. NOT RUN HERE: planned.
 
     scripts/mmjax plan experiments/scale/decoder.py:llama2_7b --topology v5p:4x4x4
 
@@ -30,22 +30,20 @@ def llama2_7b() -> Experiment:
     norm = RMSNorm(epsilon=1e-5)
     attention = Attention(heads=32, bias=False, rotary=True)
     block = Block(attention=attention, mlp=SwiGLU(ratio=11_008 / 4_096), norm=norm)
-    model = Model(
-        {
-            'text': CausalTokenEncoder(
-                vocabulary=WORDS, width=4_096, depth=32, block=block, positions=NoPositions(), remat='full'
-            )
-        },
-        Late(depth=0, entry_norm=NoNorm()),
-        {'text': DeferredLogits(vocabulary=WORDS, norm=norm, bias=False)},
+    text = CausalTokenEncoder(
+        vocabulary=WORDS, width=4_096, depth=32, block=block, positions=NoPositions(), remat='full'
     )
     return Experiment(
         name='llama2_7b',
-        model=model,
+        model=Model(
+            {'text': text},
+            Late(depth=0, entry_norm=NoNorm()),
+            {'text': DeferredLogits(vocabulary=WORDS, norm=norm, bias=False)},
+        ),
         data=Data(Synthetic({'text': Ids(length=4_096, vocabulary=WORDS, prompt=1)}), cache=False),
         objectives={'text': NextToken()},
         evals={},
-        optim=AdamW(schedule=WarmupCosine(peak=3e-4, warmup=2_000), b2=0.95, decay=0.1, clip=1.0),
+        optim=AdamW(schedule=WarmupCosine(peak=3e-4, warmup=2_000), b2=0.95, decay=0.1),
         steps=500_000,
         batch_size=128,
         precision='bfloat16',

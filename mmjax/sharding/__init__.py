@@ -42,6 +42,7 @@ TABLE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     'expert': (('expert',), ('expert',)),  # of a mixture
     'expert_embed': (('fsdp', 'sequence'), ()),  # the width of tokens in weights that are cut by expert already
     'rank': ((), ()),  # of a factorised product
+    'project': ((), ()),  # the width of tokens, in a map from tokens of another width
 }
 
 
