@@ -6,10 +6,17 @@ at all; the newest writer wins.
 
 import contextlib
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from etils import epath
+
 from mmjax.errors import UserError
+
+AnyPath = Path | epath.Path
+"""Of a disk, or of an object store, with the methods of the former."""
 
 EXTRAS = {'gs': 'gcs', 'gcs': 'gcs', 's3': 's3', 's3a': 's3'}  # by scheme, of this package
 
@@ -19,7 +26,7 @@ def is_url(path: str | os.PathLike[str]) -> bool:
     return '://' in os.fspath(path)
 
 
-def path_of(path: str | os.PathLike[str]) -> Path:
+def path_of(path: str | os.PathLike[str]) -> AnyPath:
     """The path to work with: of etils for a URL, which has the methods of pathlib's, and pathlib's for the rest.
 
     Raises:
@@ -27,11 +34,9 @@ def path_of(path: str | os.PathLike[str]) -> Path:
     """
     if not is_url(path):
         return Path(path)
-    from etils import epath
-
     scheme = os.fspath(path).partition('://')[0]
     try:
-        found: Any = epath.Path(os.fspath(path))
+        found = epath.Path(os.fspath(path))
     except KeyError as error:
         raise UserError(f'{path}: nothing here reads {scheme}://; use a directory, gs:// or s3://') from error
     with _installed(scheme, path):
@@ -55,7 +60,12 @@ def filesystem(path: str) -> tuple[Any, str]:
         raise UserError(f'{path}: nothing here reads {scheme}://; use a directory, gs:// or s3://') from error
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def absolute(path: AnyPath) -> str:
+    """The same for every working directory."""
+    return os.fspath(path) if is_url(path) else str(Path(path).absolute())
+
+
+def write_bytes(path: AnyPath, content: bytes) -> None:
     """Replaces a file as a whole: a reader, or a kill, sees the old one or the new one, and of two writers either."""
     if is_url(path):
         path.write_bytes(content)
@@ -65,8 +75,57 @@ def write_bytes(path: Path, content: bytes) -> None:
     os.replace(temporary, path)
 
 
+def create(path: AnyPath, content: bytes) -> bool:
+    """Makes an object if there is none, in one step of its store; returns whether it did."""
+    fs, name = filesystem(os.fspath(path))
+    try:
+        fs.pipe_file(name, content, mode='create')
+    except FileExistsError:
+        return False
+    return True
+
+
+def modified(path: AnyPath) -> float:
+    """When a file was last written to, in seconds since 1970; 0 where its store does not tell."""
+    told: Any = path.stat()
+    return float(getattr(told, 'mtime', 0) if is_url(path) else told.st_mtime)
+
+
+class Spool:
+    """A directory of this machine for files that grow, which `sync` brings to a run directory in an object store, each
+    as a whole. Where the run is on a disk it is the run directory itself.
+    """
+
+    def __init__(self, run: AnyPath, *, begun: tuple[str, ...]):
+        """begun: names of files of the run that are gone on with."""
+        self._run, self._sent, self._temporary = run, {}, None
+        if not is_url(run):
+            self.directory = Path(run)
+            return
+        self._temporary = tempfile.TemporaryDirectory(prefix='mmjax-')
+        self.directory = Path(self._temporary.name)
+        for name in begun:
+            if (run / name).exists():
+                (self.directory / name).write_bytes((run / name).read_bytes())
+
+    def sync(self) -> None:
+        """Returns when what was written and flushed is in the run directory."""
+        if self._temporary is None:
+            return
+        for file in sorted(self.directory.rglob('*')):
+            state = file.is_file() and (file.stat().st_mtime_ns, file.stat().st_size)
+            if state and self._sent.get(file) != state:
+                write_bytes(self._run / file.relative_to(self.directory).as_posix(), file.read_bytes())
+                self._sent[file] = state
+
+    def close(self) -> None:
+        self.sync()
+        if self._temporary is not None:
+            self._temporary.cleanup()
+
+
 @contextlib.contextmanager
-def _installed(scheme: str, path: Any) -> Any:
+def _installed(scheme: str, path: Any) -> Iterator[None]:
     try:
         yield
     except ImportError as error:

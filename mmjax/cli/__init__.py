@@ -15,6 +15,7 @@ from mmjax.cli.plan import Plan
 from mmjax.cli.verb import Verb
 from mmjax.config.parsing import parse
 from mmjax.errors import UserError, nearest
+from mmjax.storage import path_of
 
 Run = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar='RUN', help='a run directory')]
 
@@ -241,10 +242,10 @@ def _parse(name: str, args: list[str]) -> tuple[Verb, list[str]]:
 
 def _checked(run: str) -> str:
     """Returns the path of a run directory; raises UserError if it is none."""
-    if not Path(run).is_dir():
-        names = [str(path) for path in Path(run).parent.glob('*') if path.is_dir()]
+    if not path_of(run).is_dir():
+        names = [str(path) for path in path_of(run).parent.glob('*') if path.is_dir()]
         raise UserError(f'{run}: no such run directory{nearest(run, names)}')
-    if not Path(run, 'config.json').is_file():
+    if not (path_of(run) / 'config.json').exists():
         raise UserError(f'{run}: holds no config.json, so it is not a run directory')
     return run
 

@@ -3,11 +3,9 @@
 import functools
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, SupportsInt
 
 import numpy as np
@@ -16,6 +14,7 @@ from mmjax.data.base import Example, Reader, Transform
 from mmjax.data.prepare import data_dir
 from mmjax.data.tokenizer import FIRST, padded, text_of
 from mmjax.errors import UserError
+from mmjax.storage import AnyPath, write_bytes
 
 READ_AT_ONCE = 1024
 LEAST = 256 + FIRST  # ids of a vocabulary without a single merge
@@ -63,7 +62,7 @@ class Bpe(Transform):
         return b''.join(found).decode('utf-8', 'ignore')
 
     @property
-    def path(self) -> Path:
+    def path(self) -> AnyPath:
         return data_dir() / self.file
 
     @cached_property
@@ -134,7 +133,7 @@ def _texts(reader: Reader, field: str, name: str) -> Iterator[str]:
                     yield text.encode('utf-8', 'replace').decode('utf-8')
 
 
-def _write(path: Path, content: bytes, *, wanted: str) -> str:
+def _write(path: AnyPath, content: bytes, *, wanted: str) -> str:
     digest = hashlib.sha256(content).hexdigest()
     if wanted and digest != wanted:
         raise UserError(
@@ -148,23 +147,21 @@ def _write(path: Path, content: bytes, *, wanted: str) -> str:
         )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
+        write_bytes(path, content)
     except OSError as error:
-        raise UserError(f'{path}: {error.strerror}') from error
+        raise UserError(f'{path}: {error.strerror or error}') from error
     return digest
 
 
 @functools.lru_cache(maxsize=8)
-def _read(path: Path, sha256: str) -> Any:
+def _read(path: AnyPath, sha256: str) -> Any:
     from tokenizers import Tokenizer
 
     try:
         content = path.read_bytes()
     except OSError as error:
         raise UserError(
-            f'{path}: {error.strerror}; scripts/train_tokenizer CONFIG learns the vocabulary of a config'
+            f'{path}: {error.strerror or error}; scripts/train_tokenizer CONFIG learns the vocabulary of a config'
         ) from error
     if (digest := hashlib.sha256(content).hexdigest()) != sha256:
         raise UserError(

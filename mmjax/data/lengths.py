@@ -1,17 +1,17 @@
 """Lengths of all examples of a split, recorded once and kept beside the prepared data."""
 
 import hashlib
+import io
 import json
-import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
 from mmjax.data.base import Measure, Reader, Transform, apply
 from mmjax.data.prepare import data_dir
+from mmjax.storage import AnyPath, write_bytes
 
 READ_AT_ONCE = 1024
 
@@ -37,15 +37,15 @@ def recorded(
     return [lengths for lengths in found if lengths is not None]
 
 
-def _file(reader: Reader, once: Sequence[Transform], measure: Measure) -> Path:
+def _file(reader: Reader, once: Sequence[Transform], measure: Measure) -> AnyPath:
     parts = [f'{type(part).__module__}.{part!r}' for part in (*once, measure)]
     name = hashlib.sha256(json.dumps([reader.fingerprint, *parts]).encode()).hexdigest()
     return data_dir() / 'lengths' / f'{name[:32]}.npy'
 
 
-def _load(file: Path, rows: int) -> Float[np.ndarray, '_rows'] | None:
+def _load(file: AnyPath, rows: int) -> Float[np.ndarray, '_rows'] | None:
     try:
-        lengths = np.load(file, allow_pickle=False)
+        lengths = np.load(io.BytesIO(file.read_bytes()), allow_pickle=False)
     except (OSError, ValueError, EOFError):  # not there, or half of it
         return None
     return lengths if lengths.shape == (rows,) and lengths.dtype == np.float64 else None
@@ -68,12 +68,11 @@ def _measure(
     return list(lengths)
 
 
-def _store(file: Path, lengths: Float[np.ndarray, '_rows']) -> None:
-    temporary = file.with_suffix(f'.{os.getpid()}.tmp')
+def _store(file: AnyPath, lengths: Float[np.ndarray, '_rows']) -> None:
+    content = io.BytesIO()
+    np.save(content, lengths)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open('wb') as opened:
-            np.save(opened, lengths)
-        os.replace(temporary, file)  # whole or not at all; of two that measured, either
+        write_bytes(file, content.getvalue())  # of two that measured, either
     except OSError as error:  # a data directory that others filled: measuring again costs time, no more
         print(f'mmjax: lengths are not kept in {file.parent} ({error.strerror})', file=sys.stderr, flush=True)

@@ -16,13 +16,21 @@ from pathlib import Path
 from typing import Any
 
 from mmjax.errors import UserError, nearest
-from mmjax.storage import is_url, path_of
+from mmjax.storage import AnyPath, is_url, path_of
+
+CACHE = '~/.cache/mmjax'
 
 
-def data_dir() -> Path:
+def data_dir() -> AnyPath:
     """The directory of prepared data: `$MMJAX_DATA`, which may be in an object store, or `~/.cache/mmjax`."""
-    root = os.environ.get('MMJAX_DATA') or '~/.cache/mmjax'
+    root = os.environ.get('MMJAX_DATA') or CACHE
     return path_of(root) if is_url(root) else Path(root).expanduser().absolute()
+
+
+def local_dir() -> Path:
+    """Where a machine prepares mmjax's own data, which are small: in `data_dir` where that is on a disk."""
+    root = data_dir()
+    return Path(CACHE).expanduser() if is_url(root) else Path(root)
 
 
 def own_builders() -> list[str]:
@@ -32,7 +40,7 @@ def own_builders() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(builders.__path__))
 
 
-def find(name: str) -> Path:
+def find(name: str) -> AnyPath:
     """The directory of a prepared data set: 'builder' or 'builder/config'.
 
     Prepares it first if it is one of mmjax's own. Of several prepared versions of another, the newest. Raises
@@ -64,15 +72,15 @@ def find(name: str) -> Path:
     return versions[-1]
 
 
-def _folders(path: Path) -> list[Path]:
+def _folders(path: AnyPath) -> list[Any]:
     return sorted(child for child in path.iterdir() if child.is_dir()) if path.is_dir() else []
 
 
-def _is_data_set(path: Path) -> bool:
+def _is_data_set(path: AnyPath) -> bool:
     return any(_versions(folder) for folder in (path, *_folders(path)))
 
 
-def _versions(path: Path) -> list[Path]:
+def _versions(path: AnyPath) -> list[Any]:
     """Prepared versions below a builder's or a config's folder, oldest first. A half-made one is not among them."""
     found = []
     for folder in _folders(path):
@@ -89,19 +97,19 @@ def _prepare_own(base: str, config: str) -> Path:
         known = ', '.join(configs) or 'none'
         raise UserError(f"data set '{base}' has no config '{config}'; it has {known}{nearest(config, configs)}")
     name = '/'.join(filter(None, [base, config or (configs[0] if configs else '')]))
-    directory = data_dir() / name / str(builder_class.VERSION)
+    directory = local_dir() / name / str(builder_class.VERSION)
     if (directory / 'dataset_info.json').exists():
         return directory
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
         with locked(directory.parent / '.lock'):
             if not (directory / 'dataset_info.json').exists():
-                print(f'mmjax: preparing {name} in {data_dir()}, once', file=sys.stderr, flush=True)
+                print(f'mmjax: preparing {name} in {local_dir()}, once', file=sys.stderr, flush=True)
                 _run(builder_class, config, directory)
     except OSError as error:
         where = f': {error.filename}' if error.filename else ''
         raise UserError(
-            f'cannot prepare {name} in {data_dir()} ({error.strerror or str(error).splitlines()[0]}{where}); '
+            f'cannot prepare {name} in {local_dir()} ({error.strerror or str(error).splitlines()[0]}{where}); '
             'set MMJAX_DATA to a directory that you can write to, with room for the data'
         ) from error
     return directory
@@ -116,7 +124,7 @@ def _run(builder_class: Any, config: str, directory: Path) -> None:
     shutil.rmtree(directory, ignore_errors=True)
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
-    builder = builder_class(data_dir=data_dir(), config=config or None, file_format='array_record')
+    builder = builder_class(data_dir=local_dir(), config=config or None, file_format='array_record')
     with contextlib.redirect_stdout(io.StringIO()):  # the line above has said it
         builder.download_and_prepare()
     assert Path(builder.data_dir) == directory, f'{builder.data_dir} is not {directory}'

@@ -1,5 +1,6 @@
 """Which files are the shards of a set, what they are as files, and parts of their bytes."""
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -33,7 +34,7 @@ def find_shards(paths: str) -> tuple[str, list[Shard]]:
     Raises:
         UserError: where there are none, one that braces name is missing, or they are not of one kind.
     """
-    paths = paths if is_url(paths) else str(data_dir() / Path(paths).expanduser())
+    paths = paths if is_url(paths) else os.fspath(data_dir() / Path(paths).expanduser())
     fs, _ = filesystem(paths)
     listed: dict[str, dict[str, Any]] = {}
 

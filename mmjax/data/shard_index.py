@@ -18,7 +18,7 @@ import numpy as np
 
 from mmjax.data.prepare import data_dir, locked
 from mmjax.data.shard_files import Shard, read_ranges
-from mmjax.storage import is_url, write_bytes
+from mmjax.storage import AnyPath, is_url, write_bytes
 
 AT_ONCE = 8  # shards that are indexed at a time: most of it is waiting for the store
 SAMPLES, SAMPLED = 256, 4096  # ranges, evenly spaced over all shards, that go into a fingerprint, and their bytes
@@ -90,7 +90,7 @@ class Index:
             return contextlib.nullcontext()
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
-            return locked(self._directory / '.lock')
+            return locked(Path(self._directory) / '.lock')
         except OSError:  # `_keep` tells
             return contextlib.nullcontext()
 
@@ -99,14 +99,14 @@ class Index:
         pairs = (pair.rpartition('=') for pair in arrays['fields'].tolist())
         return int(arrays['examples']), {name: int(count) for name, _, count in pairs}
 
-    def _keep(self, file: Path, content: bytes) -> None:
+    def _keep(self, file: AnyPath, content: bytes) -> None:
         try:
             write_bytes(file, content)
         except OSError as error:  # a data directory that others filled: indexing again costs time, no more
             print(f'mmjax: the index is not kept in {file.parent} ({error})', file=sys.stderr, flush=True)
 
 
-def _summary(file: Path, shards: int) -> Summary | None:
+def _summary(file: AnyPath, shards: int) -> Summary | None:
     try:
         summary = Summary(**json.loads(file.read_bytes()))
     except (OSError, ValueError, TypeError):

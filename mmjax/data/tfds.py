@@ -12,6 +12,7 @@ import numpy as np
 from mmjax.data.base import Example, Reader, Source
 from mmjax.data.prepare import find
 from mmjax.errors import UserError, nearest
+from mmjax.storage import AnyPath
 
 DIGESTED = 256
 """Rows, evenly spaced, that go into a fingerprint: cheap for a split of any size."""
@@ -106,7 +107,7 @@ class TfdsReader(Reader):
         return Path(self._parts[0].filename)
 
 
-def _read_info(source: Tfds, directory: Path) -> Any:
+def _read_info(source: Tfds, directory: AnyPath) -> Any:
     import tensorflow_datasets as tfds
 
     try:

@@ -1,11 +1,11 @@
 """What differs between two runs, read from their directories alone: nothing is imported or run again."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from mmjax import config
 from mmjax.config.differences import ABSENT
+from mmjax.storage import AnyPath, path_of
 from mmjax.train.files import read_json
 from mmjax.train.metrics import read_rows
 
@@ -31,7 +31,7 @@ def compare(run_a: str, run_b: str) -> dict[str, list[Any]]:
     Raises:
         UserError: a file of a run is missing or is no JSON.
     """
-    a, b = Path(run_a), Path(run_b)
+    a, b = path_of(run_a), path_of(run_b)
     configs = [read_json(run / 'config.json') for run in (a, b)]
     told = {f'config/{path or "class"}': [x, y] for path, x, y in config.diff(*configs)}
     manifests = [_flat(read_json(run / 'manifest.json')) for run in (a, b)]
@@ -70,7 +70,7 @@ def _flat(value: dict[str, Any], prefix: str = '') -> dict[str, Any]:
     return flat
 
 
-def _metrics(run: Path) -> dict[int, dict[str, Any]]:
+def _metrics(run: AnyPath) -> dict[int, dict[str, Any]]:
     """The rows of metrics.jsonl by step; several rows of one step are one."""
     steps: dict[int, dict[str, Any]] = {}
     for row in read_rows(run / 'metrics.jsonl'):

@@ -1,15 +1,15 @@
 """A run directory: whose it is, and who may write into it."""
 
-import fcntl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from mmjax import config
 from mmjax.errors import UserError
 from mmjax.experiment import Experiment
+from mmjax.storage import AnyPath, path_of
 from mmjax.train.files import read_json, write_json
+from mmjax.train.lock import locked
 from mmjax.train.manifest import code_version
 
 # What may change when a run goes on: where and how often it writes, and on how many devices it computes.
@@ -17,7 +17,7 @@ MAY_CHANGE = ('mesh', 'checkpoint', 'log')
 
 
 @contextmanager
-def claimed(run: Path, experiment: Experiment) -> Iterator[None]:
+def claimed(run: AnyPath, experiment: Experiment) -> Iterator[None]:
     """Makes the directory of a run, or checks that it is this experiment's; holds its lock until the block ends.
 
     Raises:
@@ -25,31 +25,25 @@ def claimed(run: Path, experiment: Experiment) -> Iterator[None]:
     """
     try:
         run.mkdir(parents=True, exist_ok=True)
-        if not (run / 'config.json').exists() and any(path.name != 'lock' for path in run.iterdir()):
+        there = [path.name for path in run.iterdir()] if run.is_dir() else []  # a store has no empty directory
+        if 'config.json' not in there and set(there) - {'lock'}:
             raise UserError(f'{run}: is not empty and holds no run; choose another --workdir')
-        lock = (run / 'lock').open('a')
     except OSError as error:
-        raise UserError(f'--workdir {run}: {error.strerror}') from error
-    with lock:
-        try:
-            fcntl.flock(
-                lock, fcntl.LOCK_EX | fcntl.LOCK_NB
-            )  # the kernel frees it when the process dies, however it does
-        except BlockingIOError as error:
-            raise UserError(f'{run}: another process trains in it; wait for it, or choose another --workdir') from error
+        raise UserError(f'--workdir {run}: {error.strerror or error}') from error
+    with locked(run):
         _settle(run, experiment)
         yield
 
 
 def load_experiment(run: str, *, trust: Sequence[str] = ()) -> Experiment:
     """The experiment of a run directory, exactly as it was."""
-    experiment = config.load(_read_config(Path(run)), trust=trust)
+    experiment = config.load(_read_config(path_of(run)), trust=trust)
     if not isinstance(experiment, Experiment):
         raise UserError(f'{run}/config.json: holds a {type(experiment).__name__}, not an Experiment')
     return experiment
 
 
-def _settle(run: Path, experiment: Experiment) -> None:
+def _settle(run: AnyPath, experiment: Experiment) -> None:
     """Writes config.json, or compares it with the experiment."""
     new = config.dump(experiment)
     if not (run / 'config.json').exists():
@@ -74,7 +68,7 @@ def _settle(run: Path, experiment: Experiment) -> None:
     write_json(run / 'config.json', {'commit': old.get('commit'), **new})
 
 
-def _read_config(run: Path) -> dict[str, Any]:
+def _read_config(run: AnyPath) -> dict[str, Any]:
     path = run / 'config.json'
     if not path.exists():
         raise UserError(f'{run}: holds no config.json, so it is not a run directory')

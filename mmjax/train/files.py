@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from mmjax.errors import UserError
+from mmjax.storage import AnyPath, write_bytes
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: AnyPath) -> dict[str, Any]:
     """The object that a file holds.
 
     Raises:
@@ -17,7 +18,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text())
     except OSError as error:
-        raise UserError(f'{path}: {error.strerror}') from error
+        raise UserError(f'{path}: {error.strerror or error}') from error
     except ValueError as error:
         raise UserError(f'{path}: is no JSON: {error}') from error
     if not isinstance(value, dict):
@@ -33,8 +34,6 @@ def check_writable(file: Path, *, flag: str) -> None:
         raise UserError(f"{flag} {file}: can't write into the directory {file.parent}")
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: AnyPath, value: Any) -> None:
     """Replaces a file as a whole: a reader, or a kill, sees the old one or the new one."""
-    temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
-    temporary.write_text(json.dumps(value, indent=1) + '\n')
-    os.replace(temporary, path)
+    write_bytes(path, (json.dumps(value, indent=1) + '\n').encode())

@@ -5,7 +5,6 @@ import functools
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,6 +15,7 @@ from mmjax.experiment import Experiment, InitFrom
 from mmjax.nn.lora import merged
 from mmjax.paths import beginnings, check_patterns, flat, nested, reach
 from mmjax.sharding import replicated
+from mmjax.storage import AnyPath, path_of
 from mmjax.train.checkpoint import Checkpoints
 from mmjax.train.directory import load_experiment, packages_of
 from mmjax.train.files import read_json
@@ -41,7 +41,7 @@ class Match:
 class Start:
     """Parameters of a step of a run, and what is taken of them. part: of its state, 'params' or 'ema'."""
 
-    run: Path
+    run: AnyPath
     step: int
     part: str
     match: Match
@@ -56,7 +56,7 @@ class Start:
         return {'run': str(self.run), 'step': self.step, 'parameters': self.part, **known}
 
 
-def find_start(experiment: Experiment, new: Any, *, run: Path | None) -> Start | None:
+def find_start(experiment: Experiment, new: Any, *, run: AnyPath | None) -> Start | None:
     """Where a run that begins takes its parameters from; None: it starts fresh. new: its abstract parameters. run: its
     directory, beside which those of the earlier stages are.
 
@@ -68,7 +68,7 @@ def find_start(experiment: Experiment, new: Any, *, run: Path | None) -> Start |
         return None
     if init.stage and run is None:
         raise UserError(f'init_from.stage {init.stage}: there are no stages here; name a directory in init_from.run')
-    source = Path(init.run) if run is None or init.run else run.parent / init.stage
+    source = path_of(init.run) if run is None or init.run else run.parent / init.stage
     if not (source / 'checkpoints').is_dir():
         names = [str(path.parent) for path in source.parent.glob('*/checkpoints')]
         raise UserError(f'init_from: {source} is no run with a checkpoint{nearest(str(source), names)}')
@@ -84,7 +84,7 @@ def find_start(experiment: Experiment, new: Any, *, run: Path | None) -> Start |
     return Start(source, step, part, found, old)
 
 
-def newest_step(run: Path) -> int:
+def newest_step(run: AnyPath) -> int:
     """Of a run's checkpoints. Raises UserError where it has none."""
     with _checkpoints(run) as checkpoints:
         if not checkpoints.steps:
@@ -92,7 +92,7 @@ def newest_step(run: Path) -> int:
         return checkpoints.steps[-1]
 
 
-def _checkpoints(run: Path) -> contextlib.closing[Checkpoints]:
+def _checkpoints(run: AnyPath) -> contextlib.closing[Checkpoints]:
     return contextlib.closing(Checkpoints(run / 'checkpoints', keep=None))
 
 
@@ -198,7 +198,7 @@ def record(start: Start) -> dict[str, Any]:
     return start.origin | {'loaded': found.loaded, 'new': list(found.new), 'unused': list(found.unused)}
 
 
-def told(run: Path) -> dict[str, Any]:
+def told(run: AnyPath) -> dict[str, Any]:
     """Of a run that started from another one, which that was, for its manifest."""
     written = read_json(run / 'init.json')
     return {name: written[name] for name in ORIGIN}

@@ -13,6 +13,7 @@ import mmjax
 from mmjax.config import config_hash
 from mmjax.errors import UserError
 from mmjax.experiment import Experiment
+from mmjax.storage import AnyPath
 from mmjax.train.files import read_json, write_json
 
 PACKAGES = (
@@ -48,7 +49,7 @@ def manifest(experiment: Experiment, *, parameters: int, config_file: str | None
     }
 
 
-def record_manifest(run: Path, now: dict[str, Any]) -> None:
+def record_manifest(run: AnyPath, now: dict[str, Any]) -> None:
     """Writes manifest.json; where the run was begun before, adds what has changed since to its list `resumed`.
 
     Raises:
@@ -87,7 +88,7 @@ def code_version() -> dict[str, Any]:
         return {'commit': None, 'dirty': None}
 
 
-def other_code(run: Path) -> str | None:
+def other_code(run: AnyPath) -> str | None:
     """Returns the commits that trained a run where their package `mmjax` is not the one that runs now, else None."""
     for part in history(read_json(run / 'manifest.json')):
         commit = part['commit']

@@ -7,13 +7,13 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from mmjax.errors import UserError
+from mmjax.storage import AnyPath, Spool, absolute
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
+def read_rows(path: AnyPath) -> list[dict[str, Any]]:
     """The rows of a JSONL file; a last line that a killed process left unfinished is dropped."""
     if not path.exists():
         return []
@@ -39,7 +39,7 @@ def rounded(value: float, *, digits: int = 6) -> float:
 class JsonLines:
     """Rows appended to a file. Opening it drops the rows after `step`: a resumed run writes them again, equal."""
 
-    def __init__(self, path: Path, *, step: int):
+    def __init__(self, path: AnyPath, *, step: int):
         kept = [row for row in read_rows(path) if row['step'] <= step]
         replacement = path.with_suffix('.tmp')
         replacement.write_text(''.join(json.dumps(row) + '\n' for row in kept))
@@ -61,14 +61,16 @@ class JsonLines:
 class Writers:
     """All places to which one process of a run writes."""
 
-    def __init__(self, run: Path, *, step: int, tensorboard: bool, wandb: bool, config: dict[str, Any]):
-        self._metrics = JsonLines(run / 'metrics.jsonl', step=step)
-        self._timing = JsonLines(run / 'timing.jsonl', step=step)
+    def __init__(self, run: AnyPath, *, step: int, tensorboard: bool, wandb: bool, config: dict[str, Any]):
+        self._spool = Spool(run, begun=('metrics.jsonl', 'timing.jsonl'))
+        local = self._spool.directory
+        self._metrics = JsonLines(local / 'metrics.jsonl', step=step)
+        self._timing = JsonLines(local / 'timing.jsonl', step=step)
         self._board, self._wandb = None, None
         if tensorboard:
             from tensorboardX import SummaryWriter
 
-            self._board = SummaryWriter(str(run / 'tensorboard'), purge_step=step + 1 if step else None)
+            self._board = SummaryWriter(str(local / 'tensorboard'), purge_step=step + 1 if step else None)
         if wandb:
             try:
                 import wandb as wandb_module  # pyright: ignore[reportMissingImports]
@@ -77,8 +79,8 @@ class Writers:
                     'log.wandb: wandb is not installed; install the extra `wandb`, or set log.wandb=False'
                 ) from error
             # The same directory is the same run; runs of the same name elsewhere are not.
-            identity = f'{run.name}-{hashlib.sha256(str(run.absolute()).encode()).hexdigest()[:8]}'
-            self._wandb = wandb_module.init(dir=str(run), name=run.name, config=config, resume='allow', id=identity)
+            identity = f'{run.name}-{hashlib.sha256(absolute(run).encode()).hexdigest()[:8]}'
+            self._wandb = wandb_module.init(dir=str(local), name=run.name, config=config, resume='allow', id=identity)
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         self._metrics.write({'step': step, **values})
@@ -96,13 +98,18 @@ class Writers:
             self._wandb.log(dict(values), step=step)
 
     def sync(self) -> None:
+        """Returns when all rows are where the run is."""
         self._metrics.sync()
+        if self._board:
+            self._board.flush()
+        self._spool.sync()
 
     def close(self) -> None:
         self._metrics.close()
         self._timing.close()
         if self._board:
             self._board.close()
+        self._spool.close()
         if self._wandb:
             self._wandb.finish()
 

@@ -1,7 +1,6 @@
 """The answer of a run's model to one input of a user."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,6 +12,7 @@ from mmjax.errors import UserError, nearest
 from mmjax.experiment import Experiment
 from mmjax.generate.base import FORWARD, Predictor
 from mmjax.sharding import MeshShape
+from mmjax.storage import path_of
 from mmjax.train.directory import load_experiment
 from mmjax.train.files import read_json
 from mmjax.train.passes import cast
@@ -127,13 +127,13 @@ def _check_prompt(experiment: Experiment, modality: str, value: str) -> None:
 
 def _read(name: str, path: str) -> bytes:
     try:
-        return Path(path).read_bytes()
+        return path_of(path).read_bytes()
     except OSError as error:
-        raise UserError(f'--{name} {path}: {error.strerror}') from error
+        raise UserError(f'--{name} {path}: {error.strerror or error}') from error
 
 
 def _labels(run: str, experiment: Experiment) -> dict[str, list[str]]:
     """Names of the classes of each output: those of the field that its objective lets it predict."""
-    by_field = read_json(Path(run, 'manifest.json')).get('labels', {})
+    by_field = read_json(path_of(run) / 'manifest.json').get('labels', {})
     targets = {getattr(o, 'output', None): getattr(o, 'target', None) for o in experiment.objectives.values()}
     return {output: by_field[target] for output, target in targets.items() if output and target in by_field}

@@ -4,12 +4,11 @@ Each section comes from files of the directory, and is left out where they are m
 """
 
 import datetime
+import io
 import json
 import math
-import os
 import zipfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from mmjax import config
 from mmjax.errors import UserError
 from mmjax.evals.base import Columns
 from mmjax.experiment import Evaluation, Experiment
+from mmjax.storage import AnyPath, modified, path_of, write_bytes
 from mmjax.train.files import read_json
 from mmjax.train.metrics import read_rows
 from mmjax.train.report_examples import cards, choose, confusion
@@ -28,7 +28,7 @@ EXAMPLES_OF_A_KIND = 6
 CLASSIFIED = ('index', 'predicted', 'probability', 'target', 'loss')  # columns that the sections on predictions need
 
 
-def write_report(run: str | Path, *, experiment: Experiment | None = None) -> Path:
+def write_report(run: str | AnyPath, *, experiment: Experiment | None = None) -> AnyPath:
     """Writes RUN/report.html and returns its path.
 
     experiment: the one of the run, where the caller has it; else it is loaded from config.json, which fails for classes
@@ -37,7 +37,7 @@ def write_report(run: str | Path, *, experiment: Experiment | None = None) -> Pa
     Raises:
       UserError: RUN has no config.json, or one of its files is damaged.
     """
-    run = Path(run)
+    run = path_of(run)
     dumped = _json(run / 'config.json')
     if dumped is None:
         raise UserError(f'{run}: holds no config.json, so it is not a run directory')
@@ -53,14 +53,13 @@ def write_report(run: str | Path, *, experiment: Experiment | None = None) -> Pa
         _details(dumped, manifest),
     )
     text = page(f'{of_run.name}: report', tag('h1', of_run.name), *(part for part in sections if part))
-    report, temporary = run / 'report.html', run / 'report.html.tmp'
-    temporary.write_text(text, encoding='utf-8')
-    os.replace(temporary, report)
+    report = run / 'report.html'
+    write_bytes(report, text.encode())
     return report
 
 
 def _facts(
-    run: Path,
+    run: AnyPath,
     experiment: Experiment,
     manifest: Mapping[str, Any],
     metrics: Sequence[Mapping[str, Any]],
@@ -91,12 +90,12 @@ def _median(rows: Sequence[Mapping[str, Any]], key: str, form: Any) -> str | Non
     return form(float(np.median(values))) if values else None
 
 
-def _date_of_last_row(run: Path) -> str | None:
+def _date_of_last_row(run: AnyPath) -> str | None:
     """Rows carry no time, because they must repeat bit for bit; their file was written to with the last of them."""
     file = next((file for file in (run / 'timing.jsonl', run / 'metrics.jsonl') if file.exists()), None)
     if file is None:
         return None
-    return datetime.datetime.fromtimestamp(file.stat().st_mtime, datetime.UTC).strftime('%Y-%m-%d %H:%M UTC')
+    return datetime.datetime.fromtimestamp(modified(file), datetime.UTC).strftime('%Y-%m-%d %H:%M UTC')
 
 
 def _results(experiment: Experiment, results: Mapping[str, Any], columns: Mapping[str, Columns]) -> Html | None:
@@ -188,15 +187,15 @@ def _details(dumped: Mapping[str, Any], manifest: Mapping[str, Any]) -> Html:
     return join(tag('h2', 'Everything that decided this run'), *shown)
 
 
-def _json(file: Path) -> dict[str, Any] | None:
+def _json(file: AnyPath) -> dict[str, Any] | None:
     return read_json(file) if file.exists() else None
 
 
-def _columns(file: Path) -> Columns | None:
+def _columns(file: AnyPath) -> Columns | None:
     if not file.exists():
         return None
     try:
-        with np.load(file) as stored:
+        with np.load(io.BytesIO(file.read_bytes())) as stored:
             return {name: stored[name] for name in stored.files}
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         how = 'remove it and results.json, and train again: only scoring is repeated'

@@ -3,10 +3,10 @@
 import contextlib
 import dataclasses
 import functools
+import io
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +20,8 @@ from mmjax.errors import UserError
 from mmjax.evals.base import Columns
 from mmjax.experiment import Experiment
 from mmjax.sharding import check_batch
-from mmjax.train.checkpoint import Checkpoints
+from mmjax.storage import AnyPath, path_of, write_bytes
+from mmjax.train.checkpoint import Checkpoints, Damaged, steps_in
 from mmjax.train.checks import check_alone, check_classes, check_evaluations, check_objectives
 from mmjax.train.directory import claimed, load_experiment
 from mmjax.train.evaluate import Scorer
@@ -47,7 +48,7 @@ def train(
     Raises:
         UserError: on a config that cannot run, data that cannot be read, or a directory that holds another run.
     """
-    run = Path(workdir)
+    run = path_of(workdir)
     # Whatever can be wrong is found before the directory is made; a finished run only tells its results.
     prepared = None if (run / 'results.json').exists() else prepare(experiment, run=run)
     with claimed(run, experiment) if jax.process_index() == 0 else contextlib.nullcontext():
@@ -74,7 +75,7 @@ class Prepared(NamedTuple):
     start: Start | None
 
 
-def prepare(experiment: Experiment, *, run: Path | None, devices: Sequence[Any] | None = None) -> Prepared:
+def prepare(experiment: Experiment, *, run: AnyPath | None, devices: Sequence[Any] | None = None) -> Prepared:
     """Raises UserError on a config that cannot run.
 
     run: its directory; None: what it starts from is not looked for. devices: those of the mesh (default: all here).
@@ -93,13 +94,12 @@ def prepare(experiment: Experiment, *, run: Path | None, devices: Sequence[Any] 
     return Prepared(mesh, batch, shapes, find_start(experiment, shapes.params, run=run) if begins else None)
 
 
-def has_checkpoint(run: Path) -> bool:
+def has_checkpoint(run: AnyPath) -> bool:
     """Whether a run goes on from where it stopped, when it is trained."""
-    directory = run / 'checkpoints'
-    return directory.is_dir() and any(path.name.isdigit() for path in directory.iterdir())
+    return bool(steps_in(run / 'checkpoints'))
 
 
-def _train(experiment: Experiment, run: Path, prepared: Prepared, config_file: str | None) -> None:
+def _train(experiment: Experiment, run: AnyPath, prepared: Prepared, config_file: str | None) -> None:
     """Fills a claimed directory: manifest, checkpoints, metrics, and when all is done predictions and results."""
     mesh, batch, shapes, start = prepared
     parameters, trained = (
@@ -145,11 +145,13 @@ def _train(experiment: Experiment, run: Path, prepared: Prepared, config_file: s
     if jax.process_index() == 0:
         (run / 'predictions').mkdir(exist_ok=True)
         for name, table in columns.items():
-            np.savez_compressed(run / 'predictions' / f'{name}.npz', allow_pickle=False, **table)
+            content = io.BytesIO()
+            np.savez_compressed(content, allow_pickle=False, **table)
+            write_bytes(run / 'predictions' / f'{name}.npz', content.getvalue())
         write_json(run / 'results.json', {name: finite(value) for name, value in results.items()})
 
 
-def read_results(run: Path) -> dict[str, float]:
+def read_results(run: AnyPath) -> dict[str, float]:
     """The final metrics of a finished run."""
     return {name: float(value) for name, value in read_json(run / 'results.json').items()}
 
@@ -191,7 +193,7 @@ def restore(run: str, experiment: Experiment, mesh: jax.sharding.Mesh, batch: Sh
     Raises:
         UserError: where it has none.
     """
-    directory = Path(run, 'checkpoints')
+    directory = path_of(run) / 'checkpoints'
     if not directory.is_dir():
         raise UserError(f'{run}: has no checkpoint yet; train it first')
     checkpoints = Checkpoints(directory, keep=None)
@@ -225,8 +227,13 @@ def shapes_of_batch(experiment: Experiment) -> Shapes:
 def _start(experiment: Experiment, prepared: Prepared, checkpoints: Checkpoints) -> TrainState:
     """The state to go on with: that of the newest checkpoint, or a fresh one, with what it takes from another run."""
     mesh, batch, shapes, start = prepared
-    if checkpoints.steps:
-        return checkpoints.restore(checkpoints.steps[-1], shapes)
+    while checkpoints.steps:
+        newest = checkpoints.steps[-1]
+        try:
+            return checkpoints.restore(newest, shapes)
+        except Damaged as damage:
+            checkpoints.put_aside(newest, reason=str(damage))
+            _say(f'{damage}; it is put aside, and the one before it taken')
     shardings = jax.tree.map(lambda x: x.sharding, shapes)
     with jax.set_mesh(mesh):
         state = jax.jit(functools.partial(create_state, experiment, batch), out_shardings=shardings)()

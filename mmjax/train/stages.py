@@ -3,12 +3,12 @@
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from mmjax.config import dump
 from mmjax.errors import UserError, nearest
 from mmjax.experiment import Experiment
 from mmjax.paths import flat
+from mmjax.storage import AnyPath, path_of
 from mmjax.train.init import match, newest_step, told
 from mmjax.train.run import Prepared, has_checkpoint, prepare, train
 from mmjax.train.vocabulary import check_loaded
@@ -44,7 +44,7 @@ def train_stages(stages: Mapping[str, Experiment], *, workdir: str, config_file:
         UserError: on what `train` refuses, or links between stages that cannot be (see `check_stages`).
     """
     check_stages(stages)
-    directory = Path(workdir)
+    directory = path_of(workdir)
     prepared: dict[str, Prepared] = {}
     for name, stage in stages.items():
         run, init = directory / name, stage.init_from
@@ -80,7 +80,7 @@ def check_stages(stages: Mapping[str, Experiment]) -> None:
         earlier.append(name)
 
 
-def _check_source(run: Path, stage: Experiment) -> None:
+def _check_source(run: AnyPath, stage: Experiment) -> None:
     """Raises UserError where a stage has begun and the one that it started from has gone on since."""
     if not (stage.init_from.stage and (run / 'init.json').exists() and has_checkpoint(run)):
         return

@@ -2,10 +2,10 @@ import dataclasses
 import io
 import itertools
 import json
-import multiprocessing
 import pickle
 import re
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 
 import fsspec
 import numpy as np
@@ -17,9 +17,9 @@ from mmjax import config
 from mmjax.data import Data, Image, Shards, shard_tar, train_batches
 from mmjax.data.shard_files import expand, find_shards
 from mmjax.errors import UserError
-from mmjax.train.run import train
+from tests.archives import TOY_FIELDS, npy, write_tar, write_toy
 from tests.data.conftest import png
-from tests.train.toy import ToyReader, experiment
+from tests.train.toy import experiment
 
 FIELDS = {'image': 'jpg;png', 'text': 'txt', 'answer': 'cls', 'area': 'json/box/area', 'vector': 'npy'}
 
@@ -28,12 +28,6 @@ FIELDS = {'image': 'jpg;png', 'text': 'txt', 'answer': 'cls', 'area': 'json/box/
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv('MMJAX_DATA', str(tmp_path / 'home'))
     return tmp_path / 'home'
-
-
-def npy(array):
-    file = io.BytesIO()
-    np.save(file, array)
-    return file.getvalue()
 
 
 def members(number):
@@ -47,18 +41,6 @@ def members(number):
     }
     names = list(files)
     return {name: files[name] for name in names[number % 5 :] + names[: number % 5]}
-
-
-def write_tar(path, files, form=tarfile.PAX_FORMAT):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, 'w', format=form) as tar:
-        for name, content in files:
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            if content is None:
-                info.type = tarfile.DIRTYPE
-            tar.addfile(info, io.BytesIO(content))
-    return path
 
 
 def write_set(folder, counts=(5, 0, 7, 1)):
@@ -277,16 +259,15 @@ def test_a_lost_or_damaged_index_is_made_again(tmp_path, home):
     assert source.open()[12]['text'] == 'Número 12'
 
 
-def _open_elsewhere(source):
-    return [example['text'] for example in source.open().read(range(13))]
-
-
-def test_several_processes_may_index_at_once(tmp_path):
+def test_several_may_index_at_once(tmp_path, monkeypatch):
+    """The lock is one of open files, so that threads stand for processes here; one of them indexes."""
     write_set(tmp_path / 'set')
-    source = Shards(str(tmp_path / 'set'), FIELDS)
-    with multiprocessing.get_context('fork').Pool(4) as pool:
-        texts = pool.map(_open_elsewhere, [source] * 4)
+    source, indexed, original = Shards(str(tmp_path / 'set'), FIELDS), [], shard_tar._members
+    monkeypatch.setattr(shard_tar, '_members', lambda shard: indexed.append(shard.name) or original(shard))
+    with ThreadPoolExecutor(4) as pool:
+        texts = list(pool.map(lambda _: [example['text'] for example in source.open().read(range(13))], range(4)))
     assert texts == [[f'Número {n}' for n in range(13)]] * 4
+    assert len(indexed) == 4
 
 
 def test_an_unwritable_data_directory_costs_time_alone(tmp_path, monkeypatch, capsys):
@@ -419,29 +400,16 @@ def test_bad_paths_are_told(tmp_path):
         Shards(str(tmp_path / 'twice.tar'), FIELDS).open()
 
 
-def test_a_run_trains_on_shards(tmp_path):
-    """The examples of `Toy` in tar shards: the batches are those of `Toy` itself, to the bit, and a run learns them."""
-    for shard in range(4):
-        files = []
-        for row in range(25 * shard, 25 * shard + 25):
-            example = ToyReader.example(row)
-            files += [(f'{row}.npy', npy(example['image'])), (f'{row}.txt', example['text'].encode())]
-            files.append((f'{row}.cls', str(example['answer']).encode()))
-        write_tar(tmp_path / 'set' / f'{shard}.tar', files)
-    source = Shards(str(tmp_path / 'set'), {'image': 'npy', 'text': 'txt', 'answer': 'cls'})
-    toy = experiment()
-    data = dataclasses.replace(toy.data, source=source)
-    ours, theirs = (train_batches(x, batch_size=16, seed=0, start=3) for x in (data, toy.data))
+def test_the_batches_are_those_of_the_source_that_was_archived(tmp_path):
+    """`Toy` in tar shards, to the bit; what trains on them in an object store is in tests/train/test_storage.py."""
+    write_toy(tmp_path / 'set')
+    toy = experiment().data
+    data = dataclasses.replace(toy, source=Shards(str(tmp_path / 'set'), TOY_FIELDS))
+    assert config.load(config.dump(data)) == data
+    ours, theirs = (train_batches(x, batch_size=16, seed=0, start=3) for x in (data, toy))
     for _ in range(7):
         batch, expected = next(ours), next(theirs)
         for key in expected.keys() | batch.keys():
             np.testing.assert_array_equal(batch[key], expected[key])
     ours.close()
     theirs.close()
-    run = experiment(data=data, evals={}, steps=6)  # the program that many tests compile
-    assert config.load(config.dump(run)) == run
-    train(run, workdir=str(tmp_path / 'run'), report=False)
-    losses = [json.loads(line)['loss'] for line in (tmp_path / 'run' / 'metrics.jsonl').read_text().splitlines()]
-    assert len(losses) == 6 and np.isfinite(losses).all()
-    told = json.loads((tmp_path / 'run' / 'manifest.json').read_text())
-    assert told['data'] == {'train': source.open().fingerprint}

@@ -1,0 +1,5 @@
+"""What tests of runs share."""
+
+from tests.object_store import bucket
+
+__all__ = ['bucket']
