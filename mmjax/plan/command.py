@@ -2,6 +2,7 @@
 
 import dataclasses
 import gzip
+import importlib.metadata
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from mmjax.errors import UserError, nearest
 from mmjax.experiment import NO_INIT, Experiment
 from mmjax.plan.analysis import analyse
 from mmjax.plan.gpu import gpu_devices
-from mmjax.plan.libtpu import tpu_devices, versions
+from mmjax.plan.libtpu import tpu_devices
 from mmjax.plan.program import GIB, Compiled, OutOfMemory, compile_step, step_for
 from mmjax.plan.topologies import Topology, parse_topology
 from mmjax.train.files import check_writable
@@ -22,6 +23,7 @@ from mmjax.train.flops import train_flops
 from mmjax.train.run import Prepared, prepare
 from mmjax.train.stages import by_name
 
+COMPILERS = {'tpu': 'libtpu', 'gpu': 'jax-cuda13-plugin'}
 FLAGS = ('--topology', '--slices', '--stage', '--text', '--json')
 
 
@@ -83,7 +85,7 @@ def plan(experiment: Experiment, topology: Topology) -> tuple[dict[str, Any], st
         'limit_gib': topology.generation.hbm_gib,
         **_memory(outcome),
         'compile_seconds': round(outcome.seconds, 1),
-        **versions(),
+        **_versions(topology),
     }
     if topology.remarks:
         result['remark'] = '; '.join(topology.remarks)
@@ -126,6 +128,12 @@ def _work(experiment: Experiment, prepared: Prepared, *, devices: int) -> dict[s
         'tokens_per_device': sum(math.prod(x.mask.shape) for x in encoded.values()) / devices,
         'model_flops': train_flops(experiment, params, batch),
     }
+
+
+def _versions(topology: Topology) -> dict[str, str]:
+    """Of what a plan is read from: jax and the compiler."""
+    compiler = COMPILERS[topology.generation.platform]
+    return {'jax': jax.__version__, compiler: importlib.metadata.version(compiler)}
 
 
 def _experiment(file: str, changes: Sequence[str], *, stage: str) -> Experiment:

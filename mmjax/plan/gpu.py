@@ -1,7 +1,9 @@
-"""GPUs that are not here: the compiler of JAX's plugin for CUDA needs neither GPU nor driver, but a description of it."""
+"""GPUs that are not here: the CUDA compiler of JAX's plugin needs neither GPU nor driver, but a description of one."""
 
 import importlib.util
+import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,10 +12,13 @@ from jax.experimental import topologies
 from mmjax.errors import UserError
 from mmjax.plan.topologies import Topology
 
-PLUGINS = ('xla_cuda13', 'xla_cuda12')
+# The compiler, its runtime, and the assembler and library of device functions, for machines without CUDA.
+PACKAGES = ('jax-cuda13-plugin=={jax}', 'jax-cuda13-pjrt=={jax}', "'nvidia-cuda-nvcc>=13,<14'")
+
+CUDA = ('/usr/local/cuda', '/opt/cuda')  # where an installation of it lies
 
 # What a GPU says of itself through CUDA, as XLA's list of targets has it (h100_sxm.txtpb), as a text proto of its
-# GpuTargetConfig. Of the versions only `runtime_version` decides anything: features of the CUDA that is compiled for.
+# GpuTargetConfig. The versions are of the CUDA 13 and cuDNN 9 that JAX's packages bring.
 DESCRIPTIONS = {
     'h100': """
         gpu_device_info {
@@ -37,14 +42,15 @@ def gpu_devices(topology: Topology) -> list[Any]:
     """Devices that are not here, for which JAX can compile: of all nodes, one after the other.
 
     Raises:
-        UserError: where JAX's plugin for CUDA is not installed.
+        UserError: where JAX's plugin for CUDA, or what it needs of CUDA, is not installed.
     """
-    if not any(_installed(name) for name in PLUGINS):
-        version = jax.__version__
+    if not (_locations('jax_plugins.xla_cuda13') and _has_tools()):
+        packages = ' '.join(PACKAGES).format(jax=jax.__version__)
         raise UserError(
-            f'plan: this Python has no compiler for CUDA; it needs no GPU: {sys.executable} -m pip install '
-            f'jax-cuda13-plugin=={version} jax-cuda13-pjrt=={version} (and `ptxas` of CUDA 13 on PATH)'
+            'plan: this Python has no compiler for CUDA 13, which needs no GPU; install it: '
+            f'{sys.executable} -m pip install {packages}'
         )
+    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # that there is no driver is no news
     nodes, of_each = topology.shape
     described = topologies.get_topology_desc(
         platform='cuda',
@@ -55,8 +61,17 @@ def gpu_devices(topology: Topology) -> list[Any]:
     return list(described.devices)
 
 
-def _installed(plugin: str) -> bool:
+def _has_tools() -> bool:
+    """Whether the compiler finds the rest of CUDA, where it looks for it: without, the process would die of it."""
+    if 'xla_gpu_cuda_data_dir' in os.environ.get('XLA_FLAGS', ''):
+        return True
+    places = (*map(Path, CUDA), *(Path(place, 'cu13') for place in _locations('nvidia')))
+    return any((place / 'nvvm/libdevice').is_dir() for place in places)
+
+
+def _locations(package: str) -> list[str]:
     try:
-        return importlib.util.find_spec(f'jax_plugins.{plugin}') is not None
-    except ModuleNotFoundError:  # there are no plugins at all
-        return False
+        spec = importlib.util.find_spec(package)
+    except ModuleNotFoundError:  # not even what it is part of
+        return []
+    return list(spec.submodule_search_locations or ()) if spec else []

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+COMPILERS = ('jax', 'libtpu', 'jax-cuda13-plugin')
+
 
 def lines(result: Mapping[str, Any]) -> list[str]:
     """Lines to print of what `plan` returns."""
@@ -18,7 +20,7 @@ def lines(result: Mapping[str, Any]) -> list[str]:
         'send': _sent(result),
         'note': result.get('remark', ''),
     }
-    by = ', '.join(f'{name} {result[name]}' for name in ('jax', 'libtpu') if name in result)
+    by = ', '.join(f'{name} {result[name]}' for name in COMPILERS if name in result)
     return [
         f'{_hardware(result)} {_verdict(result)}',
         *(f'  {name}  {row}' for name, row in rows.items() if row),
