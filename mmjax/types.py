@@ -28,7 +28,10 @@ A target `t` may have `t/present` [b] too: an example without it counts in no lo
 `m/masked` [b n], one a token, and what it was is `m/target`, of the shape of `m`.
 """
 
+import dataclasses
+import enum
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -47,7 +50,17 @@ ROUTING = ('load', 'probability', 'entropy', 'z')
 
 Batch = Mapping[str, Array]
 Shapes = Mapping[str, jax.ShapeDtypeStruct | Array | np.ndarray]  # a batch of which only shapes and dtypes matter
-Outputs = Mapping[str, Array]
+Outputs = Mapping[str, Any]  # arrays, but for `Deferred` logits
+
+
+class Order(enum.Enum):
+    """What is known of a row of tokens before any number is: that it is one segment in which `cumsum(causal)` is the same
+    everywhere (FLAT) or never falls (RISING); or not even that.
+    """
+
+    FLAT = 'flat'
+    RISING = 'rising'
+    UNKNOWN = 'unknown'
 
 
 @struct.dataclass
@@ -68,6 +81,7 @@ class Tokens:
     positions: Int[Array, 'b n']
     segments: Int[Array, 'b n']
     causal: Int[Array, 'b n']
+    order: Order = struct.field(pytree_node=False, default=Order.UNKNOWN)
 
     @classmethod
     def of(
@@ -85,15 +99,26 @@ class Tokens:
         """
         zeros = jnp.zeros(mask.shape, jnp.int32)
         positions = zeros + jnp.arange(mask.shape[1]) if positions is None else positions
+        order = Order.FLAT if causal is None else Order.RISING
         causal = zeros if causal is None else causal.astype(jnp.int32)
         if segments is None:
-            return cls(values, mask, positions, zeros, causal)
+            return cls(values, mask, positions, zeros, causal, order)
         return cls(values, mask, positions, segments, _restarted(causal, segments))
 
     @property
     def present(self) -> Bool[Array, 'b']:
         """Whether a row has any real token."""
         return self.mask.any(axis=1)
+
+
+def _replace(tokens: Tokens, **changes: Any) -> Tokens:
+    """Who changes what an order is of has to say which it is then."""
+    if {'segments', 'causal'} & changes.keys():
+        changes.setdefault('order', Order.UNKNOWN)
+    return dataclasses.replace(tokens, **changes)
+
+
+Tokens.replace = _replace  # pyright: ignore
 
 
 @struct.dataclass
@@ -110,6 +135,18 @@ class Fused:
     def readable(self) -> Mapping[str, Tokens]:
         """The tokens that a decoder reads where it is not told which."""
         return self.streams if self.shared is None else {'shared': self.shared}
+
+
+@struct.dataclass
+class Deferred:
+    """Logits that are not computed yet, `values @ kernel + bias`: of a large vocabulary there is too little room for
+    all of them at once. parts: in how many they are to be computed.
+    """
+
+    values: Float[Array, 'b n d']
+    kernel: Float[Array, 'd v']
+    bias: Float[Array, 'v'] | None
+    parts: int = struct.field(pytree_node=False, default=8)
 
 
 def _restarted(causal: Int[Array, 'b n'], segments: Int[Array, 'b n']) -> Int[Array, 'b n']:
@@ -132,7 +169,10 @@ def concatenate(tokens: Mapping[str, Tokens]) -> Tokens:
     widths = {name: part.values.shape[-1] for name, part in tokens.items()}
     if len(set(widths.values())) > 1:
         raise UserError(f'tokens of different widths, {widths}, cannot be read as one; set `width` to one value')
-    return jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), *tokens.values())
+    orders = {part.order for part in tokens.values()}
+    order = next(x for x in (Order.UNKNOWN, Order.RISING, Order.FLAT) if x in orders)
+    parts = [part.replace(order=order) for part in tokens.values()]
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), *parts)
 
 
 def split(tokens: Tokens, like: Mapping[str, Tokens]) -> dict[str, Tokens]:

@@ -9,8 +9,9 @@ from mmjax.encoders.image import PatchEncoder
 from mmjax.encoders.text import TokenEncoder
 from mmjax.fusion.early import Early
 from mmjax.model import Model
-from mmjax.nn.attention import Attention, attention_mask
+from mmjax.nn.attention import Attention
 from mmjax.nn.block import Block
+from mmjax.nn.masks import attention_mask
 from mmjax.nn.positions import Learned
 from mmjax.types import Tokens
 from mmjax.views.absent import Without

@@ -13,6 +13,8 @@ from mmjax.data.native import NativePatches
 from mmjax.data.packed import Packed
 from mmjax.data.prepare import data_dir
 from mmjax.data.prompts import AnyLanguage, InLanguage, PromptAnswer, References
+from mmjax.data.shards import Shards
+from mmjax.data.synthetic import Classes, Ids, Normal, Pixels, Synthetic
 from mmjax.data.tfds import Tfds
 from mmjax.data.tokenizer import Bytes, Words
 from mmjax.data.transforms import Absent, DropModality, Image, RandomFlip, RandomShift, Standardize
@@ -24,12 +26,14 @@ __all__ = [
     'Bpe',
     'Bytes',
     'CentralCrop',
+    'Classes',
     'Data',
     'DropModality',
     'Each',
     'Example',
     'Examples',
     'Feed',
+    'Ids',
     'Image',
     'InLanguage',
     'Item',
@@ -37,8 +41,10 @@ __all__ = [
     'Measure',
     'Mixture',
     'NativePatches',
+    'Normal',
     'OpenData',
     'Packed',
+    'Pixels',
     'PromptAnswer',
     'RandomCrop',
     'RandomFlip',
@@ -46,9 +52,11 @@ __all__ = [
     'Reader',
     'References',
     'Seconds',
+    'Shards',
     'Source',
     'Standardize',
     'Stream',
+    'Synthetic',
     'Tfds',
     'Tokens',
     'Transform',

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from mmjax.errors import UserError, nearest
+from mmjax.storage import is_url, path_of
 
 
 def data_dir() -> Path:
-    """The directory of prepared data: `$MMJAX_DATA`, or `~/.cache/mmjax`."""
-    return Path(os.environ.get('MMJAX_DATA') or '~/.cache/mmjax').expanduser().absolute()
+    """The directory of prepared data: `$MMJAX_DATA`, which may be in an object store, or `~/.cache/mmjax`."""
+    root = os.environ.get('MMJAX_DATA') or '~/.cache/mmjax'
+    return path_of(root) if is_url(root) else Path(root).expanduser().absolute()
 
 
 def own_builders() -> list[str]:
@@ -92,7 +94,7 @@ def _prepare_own(base: str, config: str) -> Path:
         return directory
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(directory.parent / '.lock'):
+        with locked(directory.parent / '.lock'):
             if not (directory / 'dataset_info.json').exists():
                 print(f'mmjax: preparing {name} in {data_dir()}, once', file=sys.stderr, flush=True)
                 _run(builder_class, config, directory)
@@ -121,7 +123,7 @@ def _run(builder_class: Any, config: str, directory: Path) -> None:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Waits for, and holds, an exclusive lock. The system frees it when its process ends, however it ends."""
     import fcntl
 

@@ -10,7 +10,7 @@ from mmjax.errors import UserError, nearest
 from mmjax.fusion.cost import Cost, cost_of
 from mmjax.nn.block import Block, PostNormBlock, repeat
 from mmjax.nn.norm import LayerNorm, Norm
-from mmjax.types import Fused, Tokens, concatenate
+from mmjax.types import Fused, Order, Tokens, concatenate
 
 # (reader, read): the first of the fusion's layers, counted from 0, in which the reader's stream reads the other's.
 # A pair that is missing never reads. `shared` is a reader of its own where the design gives shared tokens.
@@ -112,10 +112,11 @@ def join(mods: Mapping[str, Tokens]) -> Tokens:
     So each text token reads itself, the text before it and the whole video, which reads no text, whatever the order of
     their names; two causal streams go in step. In a packed row the counts start again with each example too.
     """
-    parts, before = {}, 0
+    parts, before, flat = {}, 0, True
     for name, x in mods.items():
-        parts[name] = x.replace(causal=x.causal.at[:, :1].add(-before))
-        before = x.causal.sum(axis=1, keepdims=True)
+        order = x.order if flat else Order.UNKNOWN  # behind one whose count has risen it falls
+        parts[name] = x.replace(causal=x.causal.at[:, :1].add(-before), order=order)
+        before, flat = x.causal.sum(axis=1, keepdims=True), flat and x.order is Order.FLAT
     return concatenate(parts)
 
 

@@ -7,9 +7,10 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from mmjax.fusion.base import Layered, join
-from mmjax.nn.attention import attend, attention_mask, merge, project
+from mmjax.nn.attention import attend, merge, project
 from mmjax.nn.block import Block, residual
 from mmjax.nn.cache import remembered
+from mmjax.nn.masks import reads
 from mmjax.types import Fused, Tokens, split
 
 
@@ -56,14 +57,12 @@ class _Untied(nn.Module):
         everything = join(mods)
         q, k, v = (jnp.concatenate(parts, axis=1) for parts in heads.values())
         key, k, v = remembered(self, everything, k, v)
-        mask = attention_mask(everything, key)
-        read, start = attend(q, k, v, mask, tap=self), 0
+        read, reading, start = attend(q, k, v, everything, key, tap=self), reads(everything, key), 0
         streams = {}
         for name, x in mods.items():
             stop = start + x.mask.shape[1]
-            y = merge(
-                block.attention, read[:, start:stop], mask[:, start:stop], width=x.values.shape[-1], prefix=f'{name}_'
-            )
+            part, width = slice(start, stop), x.values.shape[-1]
+            y = merge(block.attention, read[:, part], reading[:, part], width=width, prefix=f'{name}_')
             streams[name] = _feed_forward(block, name, residual(x, y, block.dropout, train=train), train)
             start = stop
         return streams

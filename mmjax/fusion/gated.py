@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from mmjax.fusion.base import Flow, Fusion, join
-from mmjax.nn.attention import attention_mask
 from mmjax.nn.block import Block, repeat, residual
 from mmjax.nn.cache import remembered
+from mmjax.nn.masks import reads
 from mmjax.nn.parameter import parameter
 from mmjax.types import Fused, Tokens
 
@@ -52,7 +52,7 @@ class _Reads(nn.Module):
     @nn.compact
     def __call__(self, query: Tokens, key: Tokens) -> Bool[Array, 'b n']:
         nothing = key.values[:, :, None, :0]
-        return attention_mask(query, remembered(self, key, nothing, nothing)[0]).any(axis=-1)
+        return reads(query, remembered(self, key, nothing, nothing)[0])
 
 
 class _Gated(nn.Module):

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mmjax.fusion.early import Early
-from mmjax.nn.attention import attention_mask
 from mmjax.nn.dense import Dense
+from mmjax.nn.masks import attention_mask
 from mmjax.types import Tokens
 
 

@@ -1,4 +1,4 @@
-"""Attention between tokens: the only place that builds masks, and one seam over the kernel that computes it."""
+"""Attention between tokens, and one seam over the programs that compute it."""
 
 from collections.abc import Sequence
 from dataclasses import field
@@ -7,42 +7,41 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from einops import rearrange, repeat
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, Int
 
 from mmjax.errors import UserError
+from mmjax.nn import kernels
 from mmjax.nn.cache import remembered
 from mmjax.nn.dense import Dense
+from mmjax.nn.masks import attention_mask, reads
 from mmjax.nn.positions import Halves, Rotation
 from mmjax.sharding import constrain
 from mmjax.types import Tokens
-
-
-def attention_mask(query: Tokens, key: Tokens) -> Bool[Array, 'b n m']:
-    """Which query may read which key: see `Tokens`."""
-    real = query.mask[:, :, None] & key.mask[:, None, :]
-    same = query.segments[:, :, None] == key.segments[:, None, :]
-    before = jnp.cumsum(key.causal, axis=1)[:, None, :] <= jnp.cumsum(query.causal, axis=1)[:, :, None]
-    return real & same & before
 
 
 def attend(
     q: Float[Array, 'b n h k'],
     k: Float[Array, 'b m g k'],
     v: Float[Array, 'b m g k'],
-    mask: Bool[Array, 'b n m'],
+    query: Tokens,
+    key: Tokens,
     *,
     tap: nn.Module | None = None,
 ) -> Float[Array, 'b n h k']:
-    """softmax(q k^T / sqrt(width)) v over the keys that the mask allows; zeros where it allows none.
+    """softmax(q k^T / sqrt(width)) v over the keys that a query may read; zeros where that is none.
 
-    The library's function alone returns the uniform average there. With fewer heads of keys than of queries, g < h,
-    each is read by h / g heads in a row. tap: the module that calls. Where its collection
+    With fewer heads of keys than of queries, g < h, each is read by h / g heads in a row. The program that computes it
+    is chosen by the devices and the shapes (`nn/kernels.py`). tap: the module that calls. Where its collection
     `intermediates` is mutable, it keeps the probabilities [b h n m], to which its `perturbations` are added.
     """
+    k, v = (constrain(x, 'batch', 'keys', 'heads' if x.shape[2] > 1 else None, 'head_dim') for x in (k, v))
     if tap is not None and tap.is_mutable_collection('intermediates'):
-        return _attend_in_the_open(q, k, v, mask, tap)
-    y = jax.nn.dot_product_attention(q, k, v, mask=rearrange(mask, 'b n m -> b 1 n m'))
-    return y * rearrange(mask.any(axis=-1), 'b n -> b n 1 1').astype(y.dtype)
+        return _attend_in_the_open(q, k, v, attention_mask(query, key), tap)
+    y = kernels.chosen(q, k)(q, k, v, query, key)
+    # A kernel alone gives there the uniform average, or anything finite.
+    y = jnp.where(reads(query, key)[:, :, None, None], y, 0)
+    return checkpoint_name(constrain(y, 'batch', 'length', 'heads', 'head_dim'), 'attended')
 
 
 def _attend_in_the_open(
@@ -82,8 +81,7 @@ class Attention(nn.Module):
             return query.values
         (q,) = project(self, query, ('query',))
         key, k, v = remembered(self, key, *project(self, key, ('key', 'value')))
-        mask = attention_mask(query, key)
-        return merge(self, attend(q, k, v, mask, tap=self), mask, width=query.values.shape[-1])
+        return merge(self, attend(q, k, v, query, key, tap=self), reads(query, key), width=query.values.shape[-1])
 
     def heads_of(self, kind: str, width: int) -> tuple[int, int]:
         """How many heads the queries, keys or values of tokens of `width` numbers have, and the width of each.
@@ -141,17 +139,17 @@ def project(template: Attention, x: Tokens, kinds: Sequence[str], *, prefix: str
             y = _unit_rms(y)
         if kind != 'value':
             y = template.turn(y, x.positions)
-        projected.append(constrain(y, 'batch', 'length', heads, 'head_dim'))
+        projected.append(checkpoint_name(constrain(y, 'batch', 'length', heads, 'head_dim'), kind))
     return projected
 
 
 def merge(
-    template: Attention, y: Float[Array, 'b n h k'], mask: Bool[Array, 'b n m'], *, width: int, prefix: str = ''
+    template: Attention, y: Float[Array, 'b n h k'], reads: Bool[Array, 'b n'], *, width: int, prefix: str = ''
 ) -> Float[Array, 'b n d']:
-    """The heads' results as one vector of `width` a query; zeros for a query that may read no key."""
+    """The heads' results as one vector of `width` a query; zeros for a query that reads no key."""
     y = Dense((width,), ('heads', 'head_dim', 'embed'), template.bias, name=f'{prefix}out')(y)
     # The bias too: to a query whose keys are all absent, attention is as if it were not there.
-    return jnp.where(mask.any(axis=-1)[:, :, None], y, 0)
+    return jnp.where(reads[:, :, None], y, 0)
 
 
 def _unit_rms(x: Float[Array, 'b n h k']) -> Float[Array, 'b n h k']:

@@ -14,11 +14,20 @@ from mmjax.nn.norm import LayerNorm, Norm
 from mmjax.sharding import constrain
 from mmjax.types import Tokens
 
-# What the backward pass keeps of a layer: everything, the results of matrix products, or nothing but its input.
+NAMED = ('query', 'key', 'value', 'attended')  # what attention names of its results
+# What the backward pass keeps of a layer beside its input, from most to least; what it does not keep is computed again.
 REMAT = {
-    'none': None,
-    'dots': jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims,
-    'full': jax.checkpoint_policies.nothing_saveable,
+    'none': None,  # everything
+    'dots': jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims,  # the results of matrix products
+    'projections': jax.checkpoint_policies.save_only_these_names(*NAMED, 'hidden'),  # and what attention gave
+    'attention': jax.checkpoint_policies.save_only_these_names('attended'),  # so that attention is computed once
+    'offload': jax.checkpoint_policies.save_and_offload_only_these_names(  # on the device nothing, on its host these
+        names_which_can_be_saved=[],
+        names_which_can_be_offloaded=list(NAMED),
+        offload_src='device',
+        offload_dst='pinned_host',
+    ),
+    'full': jax.checkpoint_policies.nothing_saveable,  # nothing
 }
 
 
@@ -104,7 +113,7 @@ def repeat(layer: nn.Module, carry: Any, *, depth: int, train: bool, remat: str 
 class Stack(nn.Module):
     """`depth` blocks of the template `block`.
 
-    remat: 'none', 'dots' or 'full', see `REMAT`. unroll: layers in a step of the scan; more of them compile
+    remat: a policy of `REMAT`. unroll: layers in a step of the scan; more of them compile
     longer and may run faster.
     """
 

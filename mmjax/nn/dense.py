@@ -42,13 +42,27 @@ class Dense(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, '...']) -> Float[Array, '...']:
         inputs = len(self.axes) - len(self.shape)
-        fan_axes = tuple(range(inputs))
-        init = nn.initializers.variance_scaling(
-            1.0, 'fan_in', 'truncated_normal', in_axis=fan_axes, out_axis=tuple(range(inputs, len(self.axes)))
-        )
-        kernel = parameter(self, 'kernel', (*x.shape[x.ndim - inputs :], *self.shape), self.axes, init)
-        contracted = (tuple(range(x.ndim - inputs, x.ndim)), fan_axes)
+        kernel, bias = _weights(self, x.shape[x.ndim - inputs :])
+        contracted = (tuple(range(x.ndim - inputs, x.ndim)), tuple(range(inputs)))
         y = jax.lax.dot_general(x.astype(kernel.dtype), kernel, (contracted, ((), ())))
-        if self.bias:
-            y = y + parameter(self, 'bias', self.shape, self.axes[inputs:], nn.initializers.zeros)
-        return y
+        return y if bias is None else y + bias
+
+
+class Weights(Dense):
+    """W and b of a `Dense`, for those who multiply by themselves. A wrapper such as `Lora` does not see them."""
+
+    @nn.compact
+    def __call__(self, x: Float[Array, '...']) -> tuple[Float[Array, '...'], Float[Array, '...'] | None]:
+        return _weights(self, x.shape[x.ndim - len(self.axes) + len(self.shape) :])
+
+
+def _weights(dense: Dense, sizes: Sequence[int]) -> tuple[Float[Array, '...'], Float[Array, '...'] | None]:
+    """Of inputs whose axes have these sizes. Called inside the compact method."""
+    axes = tuple(range(len(dense.axes)))
+    init = nn.initializers.variance_scaling(
+        1.0, 'fan_in', 'truncated_normal', in_axis=axes[: len(sizes)], out_axis=axes[len(sizes) :]
+    )
+    kernel = parameter(dense, 'kernel', (*sizes, *dense.shape), dense.axes, init)
+    if not dense.bias:
+        return kernel, None
+    return kernel, parameter(dense, 'bias', dense.shape, dense.axes[len(sizes) :], nn.initializers.zeros)

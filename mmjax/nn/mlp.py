@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 import flax.linen as nn
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from mmjax.nn.dense import Dense, activation
@@ -26,6 +27,7 @@ class FeedForward(nn.Module):
     def __call__(self, x: Float[Array, 'b n d']) -> Float[Array, 'b n d']:
         width = x.shape[-1]
         up = [Dense((self.size(width),), ('embed', 'mlp'), self.bias, name=name)(x) for name in self.inner]
+        up = [checkpoint_name(constrain(y, 'batch', 'length', 'mlp'), 'hidden') for y in up]
         y = constrain(self.hidden(*up), 'batch', 'length', 'mlp')
         return Dense((width,), ('mlp', 'embed'), self.bias, name='down')(y)
 

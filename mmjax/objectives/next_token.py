@@ -6,11 +6,12 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from mmjax.errors import check_field, check_output
 from mmjax.objectives.base import Objective
-from mmjax.types import PAD_ID, Batch, Outputs
+from mmjax.objectives.deferred import by_parts
+from mmjax.types import PAD_ID, Batch, Deferred, Outputs
 
 
 @dataclass(frozen=True)
@@ -19,8 +20,8 @@ class NextToken(Objective):
     one, in nats a token; the average over the batch is over its tokens, not its rows.
 
     A token counts where `target/causal` says 1 (see `types.py`): what is written after a prefix, which is not learned.
-    In a packed row the first token of an example is nobody's next one. smoothing: probability mass spread evenly over
-    all ids (Szegedy et al. 2016, section 7).
+    In a packed row the first token of an example is nobody's next one. Logits that are `Deferred` are computed part by
+    part. smoothing: probability mass spread evenly over all ids (Szegedy et al. 2016, section 7).
 
     Raises:
         UserError: where the model has no such output, the batch no such text, or nothing says what is prefix; and
@@ -35,13 +36,19 @@ class NextToken(Objective):
 
     def __call__(self, outputs: Outputs, batch: Batch) -> Float[Array, 'b']:
         check_output(self.output, outputs, asker='next_token')
-        counts = self._counts(batch)
-        logits, ids = outputs[self.output][:, :-1], batch[self.target][:, 1:]
+        counts, logits, ids = self._counts(batch), outputs[self.output], batch[self.target]
+        if isinstance(logits, Deferred):
+            losses = by_parts(self._losses, logits, jnp.roll(ids, -1, axis=1))[:, :-1]
+        else:
+            losses = self._losses(logits[:, :-1], ids[:, 1:])
+        return jnp.where(counts, losses, 0).sum(axis=1) / jnp.maximum(counts.sum(axis=1), 1)
+
+    def _losses(self, logits: Float[Array, 'b n v'], ids: Int[Array, 'b n']) -> Float[Array, 'b n']:
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, ids)
         if self.smoothing:
             uniform = jax.nn.logsumexp(logits, axis=-1) - logits.mean(axis=-1)
             losses = (1 - self.smoothing) * losses + self.smoothing * uniform
-        return jnp.where(counts, losses, 0).sum(axis=1) / jnp.maximum(counts.sum(axis=1), 1)
+        return losses
 
     def weights(self, batch: Batch) -> Float[Array, 'b']:
         return batch['weight'] * self._counts(batch).sum(axis=1)

@@ -14,12 +14,13 @@ from mmjax.data import eval_batches
 from mmjax.errors import UserError
 from mmjax.evals.base import PairEvaluator, asked
 from mmjax.experiment import Evaluation, Experiment
+from mmjax.objectives.next_token import NextToken
 from mmjax.train.evaluate import predict_and_keep
 from mmjax.train.passes import Views, apply_model, beside_modalities
 from mmjax.train.passes import run as run_views
 from mmjax.train.step import weighted
 from mmjax.train.texts import read_texts
-from mmjax.types import Batch, Shapes
+from mmjax.types import Batch, Deferred, Outputs, Shapes
 
 
 def check_classes(experiment: Experiment) -> None:
@@ -41,9 +42,26 @@ def check_objectives(experiment: Experiment, params: Any, batch: Shapes) -> None
     def judge(params: Any, batch: Batch, key: jax.Array) -> Any:
         views = Views.of(experiment)
         seen = [view(batch, key) for view in views.plain]
-        return weighted(experiment, views, *run_views(experiment, params, views, seen, dropout=key, mining=key), {})
+        outputs, seen = run_views(experiment, params, views, seen, dropout=key, mining=key)
+        _check_deferred(experiment, outputs[0])
+        return weighted(experiment, views, outputs, seen, {})
 
     jax.eval_shape(judge, params, dict(batch), jax.random.key(0))
+
+
+def _check_deferred(experiment: Experiment, outputs: Outputs) -> None:
+    deferred = [name for name, x in outputs.items() if isinstance(x, Deferred)]
+    for name, objective in experiment.objectives.items():
+        if getattr(objective, 'output', '') in deferred and not isinstance(objective, NextToken):
+            raise UserError(
+                f'objectives.{name}: {type(objective).__name__} reads all logits at once, which model.decoders.'
+                f'{objective.output} does not give; make it token_logits, or the objective next_token'  # pyright: ignore
+            )
+    if deferred and experiment.optim.accumulate > 1 and any(x.couples_rows for x in experiment.objectives.values()):
+        raise UserError(
+            f'model.decoders.{deferred[0]}: deferred logits, and an objective that compares rows over '
+            f'optim.accumulate={experiment.optim.accumulate} parts; make it token_logits, or accumulate 1'
+        )
 
 
 def check_alone(experiment: Experiment, params: Any, batch: Shapes) -> None:

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmjax.errors import UserError
-from mmjax.nn.attention import Attention, GroupedAttention, attend, attention_mask
+from mmjax.nn.attention import Attention, GroupedAttention, attend
+from mmjax.nn.masks import attention_mask
 from mmjax.sharding import MeshShape
 from mmjax.types import Tokens
 
@@ -110,7 +111,8 @@ def test_no_key_gives_zeros_and_no_gradient(random_parameters):
 
 def test_attend_over_no_key_is_not_the_average_of_padding():
     q, k, v = (jnp.asarray(np.random.default_rng(i).standard_normal((1, 2, 1, 4)), jnp.float32) for i in range(3))
-    y = attend(q, k, v, jnp.asarray([[[False, False], [False, True]]]))
+    query = tokens(1, 2, mask=[[False, True]])
+    y = attend(q, k, v, query, query)
     np.testing.assert_array_equal(y[0, 0], np.zeros((1, 4)))
     np.testing.assert_allclose(y[0, 1], v[0, 1], rtol=1e-6)
 

@@ -8,7 +8,7 @@ from scipy.special import softmax
 
 from mmjax.errors import UserError
 from mmjax.nn.attention import Attention
-from mmjax.nn.block import Block, PostNormBlock, Stack
+from mmjax.nn.block import REMAT, Block, PostNormBlock, Stack
 from mmjax.nn.mlp import Mlp
 from mmjax.types import Tokens
 
@@ -78,7 +78,7 @@ def test_remat_and_unroll_change_no_gradient(random_parameters):
         return jax.jit(jax.grad(lambda p: (stack.apply(p, X, train=False).values ** 2).sum()))(params)
 
     plain = jax.tree.leaves(gradient(Stack(BLOCK, depth=2)))
-    for other in (Stack(BLOCK, depth=2, remat='full', unroll=2), Stack(BLOCK, depth=2, remat='dots')):
+    for other in (Stack(BLOCK, depth=2, remat='full', unroll=2), *(Stack(BLOCK, depth=2, remat=r) for r in REMAT)):
         for a, b in zip(plain, jax.tree.leaves(gradient(other)), strict=True):
             np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-4)
 
@@ -121,3 +121,22 @@ def test_a_post_norm_block_reads_a_context_in_place_of_itself(random_parameters)
     assert np.abs(itself - elsewhere)[MASK].max() > 0.1
     norm = params['params']['norm_mlp']
     assert np.abs((((elsewhere - norm['bias']) / norm['scale']).mean(-1))[MASK]).max() < 1e-4  # the norm is last
+
+
+def test_each_policy_computes_again_what_it_does_not_keep(random_parameters):
+    """Matrix products of a layer's forward and backward pass: 8 and 2 x 8, and those that the policy computes twice."""
+    params = random_parameters(Stack(BLOCK, depth=2), X, train=False)
+
+    def products(remat):
+        stack = Stack(BLOCK, depth=2, remat=remat)
+        program = jax.grad(lambda p: (stack.apply(p, X, train=False).values ** 2).sum())
+        return str(jax.make_jaxpr(program)(params)).count('dot_general[')
+
+    none = products('none')
+    again = {name: products(name) - none for name in REMAT}
+    # All but the last, of the MLP, whose result nobody needs: q, k, v, scores, their product with v, out, up.
+    assert again['full'] == 7
+    # Attention's own two are there in its backward pass, which takes scores and probabilities anew.
+    assert again['none'] == again['dots'] - 2 == 0
+    assert again['attention'] < again['full'] and again['projections'] < again['attention']
+    assert again['projections'] < again['offload'] < again['full']

@@ -125,8 +125,9 @@ def test_it_is_sharded_as_its_kernel_is_and_the_rank_is_not(batch):
     boxed = jax.eval_shape(lambda: wrapped().init(jax.random.key(0), batch))['params']
     attend = parameter_shardings(boxed, mesh)['fusion']['stack']['layers']['attend']
     kernel, a, b = (tuple(x.spec) for x in (attend['query']['kernel'], *attend['query']['lora'].values()))
-    assert kernel == (None, 'fsdp', 'tensor', None)
-    assert a == (None, 'fsdp', None) and b == (None, None, 'tensor', None)
+    width, heads = ('fsdp', 'expert', 'sequence'), 'tensor'
+    assert kernel == (None, width, heads, None)
+    assert a == (None, width, None) and b == (None, None, heads, None)
 
 
 def test_a_wrapper_passes_for_what_it_wraps():

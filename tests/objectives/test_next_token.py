@@ -8,6 +8,7 @@ from scipy.special import log_softmax
 
 from mmjax.errors import UserError
 from mmjax.objectives.next_token import NextToken
+from mmjax.types import Deferred
 
 TEXT = np.array([[5, 2, 3, 1, 0, 0], [4, 4, 1, 2, 3, 1], [6, 2, 2, 1, 0, 0], [6, 2, 2, 1, 0, 0]])
 CAUSAL = np.array([[0, 0, 1, 1, 0, 0], [0, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0], [0, 1, 1, 1, 0, 0]])
@@ -62,3 +63,20 @@ def test_what_is_missing_is_named():
         NextToken()({'text': jnp.asarray(LOGITS)}, {'text': jnp.asarray(TEXT), 'weight': jnp.ones(4)})
     with pytest.raises(UserError, match="no output of the model 'text'; did you mean 'texts'"):
         NextToken()({'texts': jnp.asarray(LOGITS)}, batch())
+
+
+@pytest.mark.parametrize('bias', [True, False])
+def test_deferred_logits_have_the_same_loss_and_gradients(bias):
+    rng = np.random.default_rng(1)
+    values, kernel, offset = (jnp.asarray(rng.standard_normal(n), jnp.float32) for n in ((4, 6, 5), (5, 7), 7))
+    objective, given = NextToken(smoothing=0.1), batch()
+
+    def whole(values, kernel, offset):
+        return objective({'text': values @ kernel + (offset if bias else 0)}, given).sum()
+
+    def parts(values, kernel, offset):
+        return objective({'text': Deferred(values, kernel, offset if bias else None, parts=3)}, given).sum()
+
+    one, two = (jax.value_and_grad(f, argnums=(0, 1, 2))(values, kernel, offset) for f in (whole, parts))
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
+        np.testing.assert_allclose(b, a, atol=1e-5)

@@ -1,0 +1,1 @@
+"""Models at the sizes of pods, each planned (`mmjax plan`), none trained here: NOT RUN. Results beside them, `NAME.json`."""
