@@ -2,6 +2,7 @@
 
 import dataclasses
 import gzip
+import importlib.metadata
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,9 @@ import jax
 from mmjax.config import load_stages, override, override_stages
 from mmjax.errors import UserError, nearest
 from mmjax.experiment import NO_INIT, Experiment
-from mmjax.plan.libtpu import tpu_devices, versions
+from mmjax.plan.analysis import analyse
+from mmjax.plan.gpu import gpu_devices
+from mmjax.plan.libtpu import tpu_devices
 from mmjax.plan.program import GIB, Compiled, OutOfMemory, compile_step, step_for
 from mmjax.plan.topologies import Topology, parse_topology
 from mmjax.train.files import check_writable
@@ -20,6 +23,7 @@ from mmjax.train.flops import train_flops
 from mmjax.train.run import Prepared, prepare
 from mmjax.train.stages import by_name
 
+COMPILERS = {'tpu': 'libtpu', 'gpu': 'jax-cuda13-plugin'}
 FLAGS = ('--topology', '--slices', '--stage', '--text', '--json')
 
 
@@ -54,13 +58,23 @@ def only_compile() -> None:
 def plan(experiment: Experiment, topology: Topology) -> tuple[dict[str, Any], str]:
     """What the train step needs on a topology, and the compiled text ('' where it does not fit).
 
-    `fits` is the compiler's own verdict. GiB are of one device: `limit_gib` of its memory; `argument_gib` state and
+    `fits` is the compiler's own verdict; of GPUs, whose compiler gives none, whether what it lays out is within the
+    memory. GiB are of one device: `limit_gib` of its memory; `argument_gib` state and
     batch, `temp_gib` what the step needs beside them, `peak_gib` the most at a time as the compiler states it (a little
     under the sum as a rule), `host_gib` in the memory of the host; or where it does not fit `need_gib` and
     `missing_gib`. `model_flops` are those of one step over all devices without recomputation (see `train_flops`).
+
+    Of the program of one device: `cycles` as the compiler estimates them, loops by their trip counts, and
+    `compute_seconds`, those over the clock, where it is known; `roofline_seconds`, each instruction bounded by the peak
+    or by its bytes; neither has the attention kernels, whose `kernel_seconds` are `kernel_flops` at `kernel_fraction`
+    of the peak, nor other kernels (`kernels_not_counted`), nor the links. `collective_gb/KIND` is what a device sends,
+    and by mesh axes `collectives/KIND/AXES/…`; `collective_seconds` by the model of `links`, one after another.
     """
-    prepared = prepare(experiment, run=None, devices=tpu_devices(topology))
-    outcome = compile_step(step_for(experiment, state=prepared.shapes, batch=prepared.batch, mesh=prepared.mesh))
+    devices_of = gpu_devices if topology.generation.platform == 'gpu' else tpu_devices
+    prepared = prepare(experiment, run=None, devices=devices_of(topology))
+    outcome = _judged(
+        topology, compile_step(step_for(experiment, state=prepared.shapes, batch=prepared.batch, mesh=prepared.mesh))
+    )
     result: dict[str, Any] = {
         'fits': isinstance(outcome, Compiled),
         'topology': topology.name,
@@ -71,11 +85,22 @@ def plan(experiment: Experiment, topology: Topology) -> tuple[dict[str, Any], st
         'limit_gib': topology.generation.hbm_gib,
         **_memory(outcome),
         'compile_seconds': round(outcome.seconds, 1),
-        **versions(),
+        **_versions(topology),
     }
     if topology.remarks:
         result['remark'] = '; '.join(topology.remarks)
-    return result, outcome.text if isinstance(outcome, Compiled) else ''
+    if isinstance(outcome, OutOfMemory):
+        return result, ''
+    causal = all(objective.causal for objective in experiment.objectives.values())
+    return result | analyse(outcome.text, topology, prepared.mesh, causal=causal), outcome.text
+
+
+def _judged(topology: Topology, outcome: Compiled | OutOfMemory) -> Compiled | OutOfMemory:
+    """The compiler for CUDA refuses nothing: what it lays out is held against the memory of the GPU here."""
+    limit = round(topology.generation.hbm_gib * GIB)
+    if topology.generation.platform == 'gpu' and isinstance(outcome, Compiled) and outcome.needed > limit:
+        return OutOfMemory(outcome.needed, limit, outcome.seconds)
+    return outcome
 
 
 def _memory(outcome: Compiled | OutOfMemory) -> dict[str, float]:
@@ -103,6 +128,12 @@ def _work(experiment: Experiment, prepared: Prepared, *, devices: int) -> dict[s
         'tokens_per_device': sum(math.prod(x.mask.shape) for x in encoded.values()) / devices,
         'model_flops': train_flops(experiment, params, batch),
     }
+
+
+def _versions(topology: Topology) -> dict[str, str]:
+    """Of what a plan is read from: jax and the compiler."""
+    compiler = COMPILERS[topology.generation.platform]
+    return {'jax': jax.__version__, compiler: importlib.metadata.version(compiler)}
 
 
 def _experiment(file: str, changes: Sequence[str], *, stage: str) -> Experiment:

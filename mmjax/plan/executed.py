@@ -50,6 +50,8 @@ def _visit(module: Module, computation: Computation, times: int, unresolved: lis
             names = instruction.called('to_apply')
         elif opcode == 'async-start':  # -update and -done name the same computation again
             names = instruction.called('calls')
+        elif opcode in ('call-start', 'custom-call-start'):  # on another core of the chip, as the all-reduces of tpu7x
+            names = instruction.called('to_apply', 'calls', 'called_computations')
         else:
             names = ()
         for name in names:

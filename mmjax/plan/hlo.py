@@ -166,7 +166,8 @@ class Module:
 def parse(text: str) -> Module:
     """Reads `compiled.as_text()`.
 
-    A computation ends at a line that is a bare `}`: the attributes of Pallas calls hold lines that only begin with one.
+    A computation ends at a line that is a bare `}`, or says which other core runs it: the attributes of Pallas calls
+    hold lines that only begin with one.
     Whatever stands between two instructions belongs to the first.
 
     Raises:
@@ -182,7 +183,7 @@ def parse(text: str) -> Module:
             if head:
                 name, begun = head['name'], []
                 entry = name if head['entry'] else entry
-        elif line == '}' or line.startswith('}, execution_thread='):  # the latter of what a sparse core runs
+        elif _END.fullmatch(line):
             parts = [_instruction(lines) for lines in begun]
             computations[name] = Computation(name, {part.name: part for part in parts})
             name = None
@@ -199,6 +200,7 @@ def parse(text: str) -> Module:
 
 
 _HEAD = re.compile(r'(?P<entry>ENTRY )?%?(?P<name>[^\s(]+) \(.*\{$')
+_END = re.compile(r'\}(, execution_thread="\w+")?')
 _BEGIN = re.compile(r'\s+(?:ROOT )?%?[^\s=(]+ = [(a-z]')
 _NAME = re.compile(r'\s+(ROOT )?%?(\S+) = ')
 _OPCODE = re.compile(r' ([a-z][\w\-]*)\(')

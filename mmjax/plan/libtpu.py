@@ -1,9 +1,7 @@
 """The compiler for TPU on a machine that has none: what it is told before it is loaded, and one process at a time."""
 
-import contextlib
 import fcntl
 import functools
-import importlib.metadata
 import importlib.util
 import os
 import tempfile
@@ -52,14 +50,6 @@ def tpu_devices(topology: Topology) -> list[Any]:
             'plan: another program on this machine has loaded libtpu, which works for one process at a time; wait '
             'until it ends (if none runs, remove /tmp/libtpu_lockfile)'
         ) from error
-
-
-def versions() -> dict[str, str]:
-    """Of what a plan is read from: jax, and libtpu where it is installed."""
-    found = {'jax': jax.__version__}
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        found['libtpu'] = importlib.metadata.version('libtpu')
-    return found
 
 
 def lock_file() -> Path:

@@ -79,6 +79,9 @@ def compile_step(lowered: jax.stages.Lowered, *, quick: bool = False) -> Compile
 
     quick: at the lowest level of optimisation, several times faster; memory comes out much the same, but the cycles of
     its text say nothing about time.
+
+    Raises:
+        UserError: where the compiler lacks something that the program needs.
     """
     started = time.perf_counter()
     try:
@@ -86,9 +89,14 @@ def compile_step(lowered: jax.stages.Lowered, *, quick: bool = False) -> Compile
         compiled = lowered.compile(compiler_options={'optimization_level': 'O1'} if quick else None)
     except jax.errors.JaxRuntimeError as error:
         refused = out_of_memory(str(error), seconds=time.perf_counter() - started)
-        if refused is None:
-            raise
-        return refused
+        if refused is not None:
+            return refused
+        if str(error).startswith('UNIMPLEMENTED'):
+            line = str(error).splitlines()[0]
+            raise UserError(
+                f'plan: the compiler cannot make this program ({line}); try another mesh or topology'
+            ) from error
+        raise
     seconds = time.perf_counter() - started
     memory: Any = compiled.memory_analysis()
     if memory is None:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+COMPILERS = ('jax', 'libtpu', 'jax-cuda13-plugin')
+
 
 def lines(result: Mapping[str, Any]) -> list[str]:
     """Lines to print of what `plan` returns."""
@@ -14,9 +16,11 @@ def lines(result: Mapping[str, Any]) -> list[str]:
         'mesh': f'{mesh} = {result["devices"]:,} devices',
         'step': f'batch {result["batch_size"]:,}, {result["tokens_per_device"]:,.0f} tokens and {flops} model TFLOP '
         f'a device, {result["parameters"]:,} parameters',
+        'time': _time(result),
+        'send': _sent(result),
         'note': result.get('remark', ''),
     }
-    by = ', '.join(f'{name} {result[name]}' for name in ('jax', 'libtpu') if name in result)
+    by = ', '.join(f'{name} {result[name]}' for name in COMPILERS if name in result)
     return [
         f'{_hardware(result)} {_verdict(result)}',
         *(f'  {name}  {row}' for name, row in rows.items() if row),
@@ -39,6 +43,33 @@ def _memory(result: Mapping[str, Any]) -> str:
     parts = {'arguments': 'argument_gib', 'temporaries': 'temp_gib', 'on the host': 'host_gib'}
     told = (f'{what} {_short(result[name])}' for what, name in parts.items() if name in result)
     return f'{", ".join(told)} GiB' if result['fits'] else ''
+
+
+def _time(result: Mapping[str, Any]) -> str:
+    if 'cycles' not in result:
+        return ''
+    told = f'{result["cycles"]:,} cycles' + ('' if 'compute_seconds' in result else ' (its clock is not published)')
+    if 'compute_seconds' in result:
+        told = f'{_short(result["compute_seconds"])} s ({told})'
+    told = f'compiler-estimated compute {told}, roofline {_short(result["roofline_seconds"])} s'
+    if result['kernels']:
+        told += f'; {result["kernels"]} attention kernels {_short(result["kernel_seconds"])} s by a model'
+        told += f' ({result["kernel_fraction"]:.0%} of peak)'
+    if result['kernels_not_counted']:
+        told += f'; left out: {result["kernels_not_counted"]} other kernels'
+    if result['unknown_cycles']:
+        told += f'; left out: {result["unknown_cycles"]} instructions without an estimate'
+    if result['unresolved_loops']:
+        told += f'; {result["unresolved_loops"]} loops of unknown length count once'
+    return f'{told}; without links, input and what overlaps'
+
+
+def _sent(result: Mapping[str, Any]) -> str:
+    kinds = {name.partition('/')[2]: x for name, x in result.items() if name.startswith('collective_gb/')}
+    told = [f'{kind} {_short(size)} GB' for kind, size in kinds.items()]
+    if 'collective_seconds' in result and told:
+        told.append(f'{_short(result["collective_seconds"])} s on the links by a model, one after another')
+    return ', '.join(told) or ('nothing' if result['fits'] else '')
 
 
 def _short(value: float) -> str:

@@ -3,7 +3,7 @@
 Everything here is known without a compiler. Sources, by field of `Generation`:
 
 hbm_gib: what the compiler allows a device, as its own out-of-memory message states it (libtpu 0.0.52); of a GPU, the
-memory that the driver shows. flops, hbm_gbps, dcn_gbps: the vendors' data sheets (cloud.google.com/tpu/docs/v4, v5e,
+memory that CUDA reports. flops, hbm_gbps, dcn_gbps: the vendors' data sheets (cloud.google.com/tpu/docs/v4, v5e,
 v5p, v6e, tpu7x: peak bf16, HBM and data-centre bandwidth of a chip), divided by the devices of a chip. link_gbps,
 links: the bidirectional inter-chip bandwidth of a chip there, divided by two directions and by its ports (v4: six links
 of 50 GB/s, Jouppi et al. 2023, arXiv:2304.01433). clock_ghz: v4 from that paper; v5e and v5p nominal, and in keeping
@@ -94,7 +94,7 @@ GENERATIONS = {
     ),
     # Nodes x GPUs of a node: within one NVLink, 18 links of 25 GB/s; between them 400 Gb/s for each GPU.
     'h100': Generation(
-        'h100', platform='gpu', hbm_gib=79.6, flops=989e12, hbm_gbps=3350.0, link_gbps=25.0, links=18, dcn_gbps=50.0,
+        'h100', platform='gpu', hbm_gib=79.11, flops=989e12, hbm_gbps=3350.0, link_gbps=25.0, links=18, dcn_gbps=50.0,
         clock_ghz=None, below_cube=((1, 1), (1, 2), (1, 4), (1, 8)), pod=16384,
     ),
 }  # fmt: skip

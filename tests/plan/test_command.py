@@ -7,7 +7,7 @@ import json
 import pytest
 
 from mmjax.cli import main
-from mmjax.plan import libtpu
+from mmjax.plan import gpu, libtpu
 from mmjax.plan.told import lines
 from mmjax.plan.topologies import parse_topology
 from tests.plan.planner import needs_libtpu, plan
@@ -93,6 +93,17 @@ def test_without_libtpu_it_says_what_to_install(config, monkeypatch, capsys):
     assert "pip install 'jax[tpu]==" in error and 'scripts/mmjax plan' in error
 
 
+def test_without_cuda_it_says_what_to_install(config, monkeypatch, capsys):
+    for missing in ('jax_plugins.xla_cuda13', 'nvidia'):
+        monkeypatch.setattr(
+            gpu, '_locations', lambda package, missing=missing: [] if package == missing else ['/nowhere']
+        )
+        monkeypatch.setattr(gpu, 'CUDA', ())
+        assert main(['plan', config, '--topology', 'h100:8x8']) == 2
+        error = capsys.readouterr().err
+        assert 'pip install jax-cuda13-plugin==' in error and 'nvidia-cuda-nvcc' in error
+
+
 def test_two_plans_at_once(config, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(libtpu.importlib.util, 'find_spec', lambda name: True)
     monkeypatch.setattr(libtpu, 'lock_file', lambda: tmp_path / 'lock')
@@ -114,6 +125,9 @@ def test_a_small_step_fits_and_an_absurd_one_misses(config, tmp_path):
     limit = parse_topology('v5e:2x2').generation.hbm_gib
     assert result['fits'] and 0 < result['peak_gib'] < 0.1 < result['limit_gib'] == limit
     assert result['mesh/data'] == result['devices'] == 4
+    assert result['cycles'] > 0 and result['compute_seconds'] > 0 and result['collective_seconds'] > 0
+    # Data parallel: every device has the sum of all gradients, in float32.
+    assert result['collectives/all-reduce/data/out_gb'] == pytest.approx(4e-9 * result['parameters'], rel=0.02)
     assert 'ENTRY' in gzip.decompress((tmp_path / 'x.gz').read_bytes()).decode()
 
     done = plan(f'{config}:absurd', '--topology', 'v5e:2x2', '--json', str(tmp_path / 'y.json'))
