@@ -13,6 +13,7 @@ from mmjax.experiment import Experiment
 from mmjax.optim import joined
 from mmjax.sharding import keep
 from mmjax.train.accumulate import accumulated, accumulated_whole
+from mmjax.train.compiler import compiler_options
 from mmjax.train.passes import Views, apply_model, run
 from mmjax.train.sources import mean_or_nan, sums_by_source, token_shares
 from mmjax.train.state import TrainState, key_for
@@ -28,7 +29,8 @@ def step_program(experiment: Experiment, shapes: TrainState) -> jax.stages.Wrapp
     """
     shardings = jax.tree.map(lambda x: x.sharding, shapes)
     step = functools.partial(train_step, experiment=experiment, shardings=shardings.params)
-    return jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
+    options = compiler_options(shardings.step.mesh)
+    return jax.jit(step, donate_argnums=0, out_shardings=(shardings, None), compiler_options=options)
 
 
 def train_step(
