@@ -134,7 +134,7 @@ def test_an_unknown_extra_names_the_known(clone: Clone):
     clone.add_python('3.12.4')
     code, _, err = clone.run('mmjax', MMJAX_EXTRAS='cuda12,wandbb')
     assert code == 2 and len(err) == 2
-    assert "'wandbb'" in err[0] and 'tpu cuda12 cuda13 plan wandb tb' in err[1]
+    assert "'wandbb'" in err[0] and 'tpu cuda12 cuda13 gcs s3 plan wandb tb' in err[1]
 
 
 def test_mmjax_python_skips_the_setup(clone: Clone):
