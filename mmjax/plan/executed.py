@@ -46,8 +46,8 @@ def _visit(module: Module, computation: Computation, times: int, unresolved: lis
             names, inner = instruction.called('body'), times * (1 if trips is None else trips)
         elif opcode == 'conditional':
             names = instruction.called('branch_computations', 'true_computation', 'false_computation')
-        elif opcode == 'call':
-            names = instruction.called('to_apply')
+        elif opcode in ('call', 'call-start'):
+            names = instruction.called('to_apply', 'calls')
         elif opcode == 'async-start':  # -update and -done name the same computation again
             names = instruction.called('calls')
         else:
@@ -67,15 +67,14 @@ def trip_count(module: Module, computation: Computation, loop: Instruction) -> i
         return int(known)
     condition = module.computations[loop.called('condition')[0]]
     body = module.computations[loop.called('body')[0]]
-    test = _Test.of(module, condition)
+    test = _Test.of(module, condition, body)
     given = _source(computation, loop.operands[0])
     if test is None or given.opcode != 'tuple' or body.root.opcode != 'tuple':
         return None
     first = _constant(computation, given.operands[test.counter])
     limit = test.limit
     if limit is None:  # it is handed through the loop unchanged
-        same = _element(body, body.root.operands[test.handed]) == test.handed
-        limit = _constant(computation, given.operands[test.handed]) if same else None
+        limit = _constant(computation, given.operands[test.handed]) if _handed(body, test.handed) else None
     step = _step(module, body, body.root.operands[test.counter], test.counter)
     if first is None or limit is None or not step:
         return None
@@ -95,7 +94,7 @@ class _Test:
     handed: int
 
     @classmethod
-    def of(cls, module: Module, condition: Computation) -> '_Test | None':
+    def of(cls, module: Module, condition: Computation, body: Computation) -> '_Test | None':
         root, names = _source(condition, condition.root.name), {}
         if root.opcode == 'fusion':  # the comparison within: its parameters are what the fusion is given
             inner = module.computations[root.called('calls')[0]]
@@ -112,7 +111,8 @@ class _Test:
             at = _source(inner, operand).name
             where, name = (condition, names[at]) if at in names else (inner, at)
             sides.append((_element(where, name), _constant(where, name)))
-        if sides[0][0] is None:  # limit > counter
+        first, second = (element for element, _ in sides)
+        if first is None or (second is not None and _handed(body, first)):  # limit > counter
             sides, direction = sides[::-1], {'LT': 'GT', 'GT': 'LT', 'LE': 'GE', 'GE': 'LE'}.get(direction, '')
         (counter, _), (handed, limit) = sides
         if counter is None or (limit is None and handed is None) or direction not in ('LT', 'LE', 'GT', 'GE'):
@@ -146,6 +146,11 @@ def _element(computation: Computation, name: str) -> int | None:
     if source.opcode != 'get-tuple-element' or _source(computation, source.operands[0]).opcode != 'parameter':
         return None
     return _index(source)
+
+
+def _handed(body: Computation, element: int) -> bool:
+    """Whether the body returns an element of its tuple as it was."""
+    return body.root.opcode == 'tuple' and _element(body, body.root.operands[element]) == element
 
 
 def _index(element: Instruction) -> int:
