@@ -5,7 +5,7 @@ from mmjax.plan.hlo import FUSIONS, HBM, Computation, Instruction, Module, Shape
 
 # What is a name for memory, or moves nothing itself.
 _FREE = {'parameter', 'constant', 'tuple', 'get-tuple-element', 'bitcast', 'while', 'conditional', 'call', 'after-all'}
-_FREE |= {'partition-id', 'replica-id', 'opt-barrier', 'optimization-barrier', 'async-update', 'add-dependency'}
+_FREE |= {'partition-id', 'replica-id', 'opt-barrier', 'async-update', 'add-dependency'}
 _FREE_CALLS = {'AllocateBuffer', 'ConcatBitcast', 'AsyncCollectiveStart', 'AsyncCollectiveDone'}
 
 

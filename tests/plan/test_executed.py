@@ -107,4 +107,5 @@ ENTRY %main () -> (s32[], s32[]) {
 }
 """
     assert loops(text) == ([10], ())
+    assert loops(text.replace(' constant(1)', ' constant(4)')) == ([3], ())
     assert loops(text.replace('tuple(%next, %n)', 'tuple(%next, %next)'))[1] == ('loop',)
