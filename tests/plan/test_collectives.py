@@ -99,6 +99,43 @@ def test_the_same_channel_is_not_the_same_collective():
     assert totals(alike, STEP_MESH) == totals(text, STEP_MESH)
 
 
+BY_HAND = """HloModule hand, num_partitions=8
+
+%begin (p: f32[8]) -> (f32[8], f32[32]) {
+  %p = f32[8]{0} parameter(0)
+  %all-gather.1 = f32[32]{0} all-gather(%p), channel_id=1, replica_groups=[2,4]<=[8], dimensions={0}
+  ROOT %start = (f32[8]{0}, f32[32]{0}) custom-call(%all-gather.1), custom_call_target="AsyncCollectiveStart"
+}
+
+%end (q: f32[8], r: f32[32]) -> f32[32] {
+  %q = f32[8]{0} parameter(0)
+  %r = f32[32]{0} parameter(1)
+  %all-gather.2 = f32[32]{0} all-gather(%q), channel_id=1, replica_groups=[2,4]<=[8], dimensions={0}
+  ROOT %done = f32[32]{0} custom-call(%q, %r, %all-gather.2), custom_call_target="AsyncCollectiveDone"
+}
+
+ENTRY %main (x: f32[8]) -> (f32[32], f32[32], f32[8]) {
+  %x = f32[8]{0} parameter(0)
+  %begun = (f32[8]{0}, f32[32]{0}) fusion(%x), kind=kCustom, calls=%begin
+  %y = f32[8]{0} get-tuple-element(%begun), index=0
+  %z = f32[32]{0} get-tuple-element(%begun), index=1
+  %ended = f32[32]{0} fusion(%y, %z), kind=kCustom, calls=%end
+  %all-gather.3 = f32[32]{0} all-gather(%x), channel_id=1, replica_groups=[2,4]<=[8], dimensions={0}
+  %alone = f32[8]{0} all-reduce(%x), channel_id=1, replica_groups=[8,1]<=[8], use_global_device_ids=true, to_apply=%add
+  ROOT %all = (f32[32]{0}, f32[32]{0}, f32[8]{0}) tuple(%ended, %all-gather.3, %alone)
+}
+"""
+
+
+def test_one_like_another_that_is_asynchronous_counts_and_one_alone_does_not():
+    text = BY_HAND.replace('dimensions', 'use_global_device_ids=true, dimensions')
+    found = collectives(hlo.parse(text), {'x': 2, 'y': 4})
+    assert [(one.name, one.axes, one.bytes_out) for one in found] == [
+        ('all-gather.1', ('y',), 128),
+        ('all-gather.3', ('y',), 128),
+    ]
+
+
 def test_transfers_between_slices_are_found():
     found = collectives(hlo.parse(texts.read('slices')), {'slices': 4, 'fsdp': 4})
     mine = 4096 * 512 * 2 // 16

@@ -63,6 +63,22 @@ def test_the_first_value_of_a_counter_may_be_unknown():
     assert loops(text)[1]
 
 
+def test_a_counter_may_go_down_to_its_limit_and_include_it():
+    text = compiled(counted(12, 3, -2), (256,)).replace('known_trip_count', 'was_known')
+    assert loops(text.replace('direction=GT', 'direction=GE')) == ([5], ())  # 12 10 8 6 4
+    assert loops(text.replace('direction=GT', 'direction=GE').replace('constant(3)', 'constant(4)')) == ([5], ())
+    assert loops(text.replace('constant(3)', 'constant(4)')) == ([4], ())
+
+
+def test_a_loop_that_starts_at_the_counter_of_another_is_unknown():
+    def triangle(x):
+        return jax.lax.fori_loop(0, 5, lambda i, x: jax.lax.fori_loop(i, 9, lambda _, x: jnp.sin(x), x), x)
+
+    times, unresolved = loops(compiled(triangle, (256,)).replace('known_trip_count', 'was_known'))
+    assert times == [5, 5]
+    assert len(unresolved) == 1
+
+
 def test_every_branch_of_a_condition_counts():
     text = compiled(lambda x: jax.lax.cond(x.sum() > 0, lambda x: x @ x, lambda x: (x @ x) @ x, x), (64, 64))
     assert execution(hlo.parse(text)).conditions == 1

@@ -9,6 +9,7 @@ from mmjax.nn.flops import count_flops
 from mmjax.plan import hlo, rollup
 from mmjax.plan.collective_ops import KINDS
 from tests.plan import texts
+from tests.plan.test_collectives import BY_HAND
 from tests.plan.texts import LAYER, STEP_MESH, B, D, H, K, L, N, V
 
 
@@ -56,6 +57,18 @@ def test_dot_flops_are_those_of_the_trace(name):
     assert rolled(text).dot_flops == count_flops(function, *arguments) > 0
 
 
+def test_groups_of_a_batch_share_its_products():
+    """By hand, for the CPU's compiler writes them in another way: each of 12 outputs sees half of the batch of 6."""
+    text = """HloModule f
+ENTRY %main (x: f32[6,9,8], w: f32[3,8,12]) -> f32[3,7,12] {
+  %x = f32[6,9,8]{2,1,0} parameter(0)
+  %w = f32[3,8,12]{2,1,0} parameter(1)
+  ROOT %c = f32[3,7,12]{2,1,0} convolution(%x, %w), window={size=3}, dim_labels=b0f_0io->b0f, batch_group_count=2
+}
+"""
+    assert rolled(text).dot_flops == 2 * (3 * 7 * 12) * (3 * 8)
+
+
 def test_dot_flops_of_a_tpu_step_are_those_of_the_model():
     """On TPU products are convolutions, the batched ones over dilated inputs, most of them in fusions."""
     product, scores, devices = 2 * B * N * LAYER, 2 * 2 * B * H * N * N * K, np.prod([*STEP_MESH.values()])
@@ -92,6 +105,11 @@ def test_bytes_of_stacked_layers_are_those_of_one_layer_a_turn():
 def test_bytes_of_a_gather_are_those_that_the_compiler_says():
     """`cost_analysis()['bytes accessed']` of this program, which has neither loops nor fusions."""
     assert rolled(texts.read('gather64')).bytes == 3_238_002_688
+
+
+def test_bytes_of_an_asynchronous_collective_count_where_it_begins():
+    small, whole = 8 * 4, 32 * 4
+    assert rolled(BY_HAND).bytes == 2 * (small + whole) + 2 * small  # two gathers, and a sum of one device
 
 
 def test_an_update_in_place_moves_what_it_writes():
