@@ -4,10 +4,10 @@ import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from mmjax.plan.collective_ops import is_collective, is_repeated, transfer, written
-from mmjax.plan.executed import execution
+from mmjax.plan.collective_ops import inside, is_repeated, transfer, written
+from mmjax.plan.executed import Visit, execution
 from mmjax.plan.groups import axes_of, permuted_axes, replica_groups, slice_groups, source_targets
-from mmjax.plan.hlo import Array, Computation, Instruction, Module, size
+from mmjax.plan.hlo import FUSIONS, Array, Computation, Instruction, Module, size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,10 +50,9 @@ def collectives(module: Module, mesh_shape: Mapping[str, int]) -> list[Collectiv
         kind = transfer(visit.instruction)
         if kind is not None:
             found.append(_between_slices(module, kind, visit.instruction, mesh_shape, visit.times))
-        for computation, instruction, fusion in _within(module, visit.computation, visit.instruction):
-            if not is_repeated(module, computation, instruction):
-                one = _collective(module, computation, instruction, fusion, mesh_shape, visit.times)
-                found += [one] if one.group > 1 else []
+        for computation, instruction, fusion in _run(module, visit):
+            one = _collective(module, computation, instruction, fusion, mesh_shape, visit.times)
+            found += [one] if one.group > 1 else []
     return found
 
 
@@ -80,16 +79,17 @@ def wire_bytes(kind: str, *, bytes_out: int, bytes_in: int, group: int) -> int:
     return (2 if kind == 'all-reduce' else 1) * whole * (group - 1) // group
 
 
-def _within(
-    module: Module, computation: Computation, instruction: Instruction, fusion: Instruction | None = None
-) -> Iterator[tuple[Computation, Instruction, Instruction | None]]:
-    """The instruction itself if it is a collective, or those in it if it is a fusion."""
-    if is_collective(instruction):
-        yield computation, instruction, fusion
-    elif instruction.opcode == 'fusion':
-        inner = module.computations[instruction.called('calls')[0]]
-        for part in inner:
-            yield from _within(module, inner, part, instruction)
+def _run(module: Module, visit: Visit) -> Iterator[tuple[Computation, Instruction, Instruction | None]]:
+    """The collectives that a scheduled instruction runs or starts, with the fusion around each."""
+    instruction = visit.instruction
+    if instruction.opcode not in FUSIONS:
+        yield from inside(module, visit.computation, instruction)
+        return
+    fused = module.computations[instruction.called('calls')[0]]
+    for part in fused:
+        for computation, one, fusion in inside(module, fused, part, instruction):
+            if not is_repeated(module, fused, part, one):
+                yield computation, one, fusion
 
 
 def _collective(
@@ -108,19 +108,10 @@ def _collective(
     else:
         groups = replica_groups(module, instruction)
         axes, group = axes_of(groups, mesh_shape), groups.shape[1]
-        into = (
-            out * group
-            if kind == 'reduce-scatter'
-            else sum(computation.instructions[name].bytes for name in instruction.operands)
-        )
-    if (
-        kind == 'all-reduce'
-        and fusion is not None
-        and not module.begun_channels & {instruction.attribute('channel_id')}
-    ):
-        kept = fusion.bytes
-        if kept < out:
-            kind, out, into = 'reduce-scatter', kept, out
+        into = out * group if kind == 'reduce-scatter' else out
+    begins = any(user.opcode == 'custom-call' for user in computation.users[instruction.name])
+    if kind == 'all-reduce' and fusion is not None and not begins and fusion.bytes < out:  # the slice that is kept
+        kind, out, into = 'reduce-scatter', fusion.bytes, out
     sent = wire_bytes(kind, bytes_out=out, bytes_in=into, group=group)
     op_name = (fusion or instruction).op_name or instruction.op_name
     return Collective(kind, axes, group, times, out * times, sent * times, False, instruction.name, op_name)

@@ -12,7 +12,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-HBM, HOST = 0, 5  # the memory spaces that a layout names, `S(5)`; nothing is HBM. The others are on the chip.
+HBM = 0  # the memory that a layout does not name; `S(1)` and on are on the chip, `S(5)` is the host's
+FUSIONS = ('fusion', 'fusion-start')  # GPU starts some of them asynchronously
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,18 +150,10 @@ class Module:
     replicas: int
 
     @functools.cached_property
-    def begun_channels(self) -> frozenset[str]:
-        """Channels of the collectives that TPU begins in a fusion, by an AsyncCollectiveStart.
-
-        The same collective, with its channel, is written again in each fusion that it runs beside, and where it ends.
-        """
-        found = set()
-        for computation in self.computations.values():
-            for call in computation:
-                if call.opcode == 'custom-call' and call.attribute('custom_call_target') == 'AsyncCollectiveStart':
-                    begun = (computation.instructions[name] for name in call.operands)
-                    found |= {one.attribute('channel_id') for one in begun if one.attribute('channel_id')}
-        return frozenset(found)
+    def fused(self) -> frozenset[str]:
+        """Names of the computations that are the inside of a fusion."""
+        fusions = (one for computation in self.computations.values() for one in computation if one.opcode in FUSIONS)
+        return frozenset(name for fusion in fusions for name in fusion.called('calls'))
 
 
 def parse(text: str) -> Module:

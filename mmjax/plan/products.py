@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 
-from mmjax.plan.hlo import Array, Computation, Instruction, Module, leaves
+from mmjax.plan.hlo import FUSIONS, Array, Computation, Instruction, Module, leaves
 
 
 def product_flops(module: Module, computation: Computation, instruction: Instruction) -> int:
@@ -15,7 +15,7 @@ def product_flops(module: Module, computation: Computation, instruction: Instruc
     batched products as such convolutions. GPU's calls of cuBLAS count, cuDNN's convolutions do not.
     """
     opcode = instruction.opcode
-    if opcode == 'fusion':
+    if opcode in FUSIONS:
         inner = module.computations[instruction.called('calls')[0]]
         return sum(product_flops(module, inner, part) for part in inner)
     if opcode == 'dot':

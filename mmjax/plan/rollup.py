@@ -4,9 +4,9 @@ import dataclasses
 import functools
 from collections.abc import Mapping
 
-from mmjax.plan.collective_ops import is_collective
+from mmjax.plan.collective_ops import inside, transfer
 from mmjax.plan.executed import execution
-from mmjax.plan.hlo import Array, Instruction, Module, leaves
+from mmjax.plan.hlo import FUSIONS, Array, Computation, Instruction, Module, leaves
 from mmjax.plan.products import product_flops
 from mmjax.plan.traffic import moved
 
@@ -103,21 +103,20 @@ def cycles(module: Module) -> Rollup:
             count, held = calls.get(key, (0, 0))
             calls[key] = (count + times, held + moves)
         if known is not None or flops or moves:
-            kind = _kind(module, instruction, flops=flops)
+            kind = _kind(module, visit.computation, instruction, flops=flops)
             work.append(Work(instruction.name, kind, instruction.op_name, times, known, flops, moves))
     listed = tuple(dataclasses.replace(one, count=count, bytes=held) for one, (count, held) in calls.items())
     return Rollup(tuple(work), listed, unknown, run.unresolved, run.conditions)
 
 
-def _kind(module: Module, instruction: Instruction, *, flops: int) -> str:
+def _kind(module: Module, computation: Computation, instruction: Instruction, *, flops: int) -> str:
     opcode = instruction.opcode
     if flops:
         return 'matmul'
-    if is_collective(instruction):
+    if transfer(instruction) or any(inside(module, computation, instruction)):
         return 'collective'
-    if opcode == 'fusion':
-        inner = module.computations[instruction.called('calls')[0]]
-        return 'collective' if any(is_collective(part) for part in inner) else 'fusion'
+    if opcode in FUSIONS:
+        return 'fusion'
     if opcode.removesuffix('-start') in ('copy', 'slice', 'transpose'):
         return 'copy'
     return 'custom-call' if opcode == 'custom-call' else 'other'

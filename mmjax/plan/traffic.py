@@ -1,11 +1,11 @@
 """Bytes that an instruction of a compiled program moves to and from the device's main memory: the roofline's term."""
 
-from mmjax.plan.collective_ops import is_repeated, written
-from mmjax.plan.hlo import HBM, Computation, Instruction, Module, Shape, leaves
+from mmjax.plan.collective_ops import is_collective, is_repeated, written
+from mmjax.plan.hlo import FUSIONS, HBM, Computation, Instruction, Module, Shape, leaves
 
 # What is a name for memory, or moves nothing itself.
 _FREE = {'parameter', 'constant', 'tuple', 'get-tuple-element', 'bitcast', 'while', 'conditional', 'call', 'after-all'}
-_FREE |= {'partition-id', 'replica-id', 'opt-barrier', 'optimization-barrier', 'async-update', 'add-dependency'}
+_FREE |= {'partition-id', 'replica-id', 'opt-barrier', 'async-update', 'add-dependency'}
 _FREE_CALLS = {'AllocateBuffer', 'ConcatBitcast', 'AsyncCollectiveStart', 'AsyncCollectiveDone'}
 
 
@@ -20,7 +20,7 @@ def moved(module: Module, computation: Computation, instruction: Instruction) ->
         return 0
     if opcode == 'custom-call' and instruction.attribute('custom_call_target') in _FREE_CALLS:
         return 0
-    if opcode == 'fusion':
+    if opcode in FUSIONS:
         inner = module.computations[instruction.called('calls')[0]]
         reads = sum(_read(module, inner, parameter) for parameter in inner.parameters)
         return reads + _written(module, inner, inner.root)
@@ -59,7 +59,7 @@ def _read_by(module: Module, computation: Computation, source: Instruction, user
         inner = module.computations[user.called('calls')[0]]
         pairs = zip(inner.parameters, user.operands, strict=True)
         return min(whole, sum(_read(module, inner, parameter) for parameter, name in pairs if name == source.name))
-    return 0 if is_repeated(module, computation, user) else whole
+    return 0 if is_collective(user) and is_repeated(module, computation, user, user) else whole
 
 
 def _written(module: Module, computation: Computation, root: Instruction) -> int:
@@ -81,4 +81,4 @@ def _written(module: Module, computation: Computation, root: Instruction) -> int
     if opcode == 'fusion':
         inner = module.computations[root.called('calls')[0]]
         return _written(module, inner, inner.root) if _hbm(root.shape) else 0
-    return 0 if is_repeated(module, computation, root) else _hbm(root.shape)
+    return 0 if is_collective(root) and is_repeated(module, computation, root, root) else _hbm(root.shape)
