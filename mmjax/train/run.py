@@ -16,6 +16,7 @@ from mmjax import config
 from mmjax.data import train_batches
 from mmjax.data.tokenizer import check_vocabularies
 from mmjax.data.transforms import transforms_of
+from mmjax.distributed.group import shared
 from mmjax.errors import UserError
 from mmjax.evals.base import Columns
 from mmjax.experiment import Experiment
@@ -49,11 +50,11 @@ def train(
     """
     run = Path(workdir)
     # Whatever can be wrong is found before the directory is made; a finished run only tells its results.
-    prepared = None if (run / 'results.json').exists() else prepare(experiment, run=run)
+    prepared = None if is_finished(run) else prepare(experiment, run=run)
     with claimed(run, experiment) if jax.process_index() == 0 else contextlib.nullcontext():
-        if not (run / 'results.json').exists():
+        if not is_finished(run):
             _train(experiment, run, prepared or prepare(experiment, run=run), config_file)
-        results = read_results(run)
+        results = shared(lambda: read_results(run))
         if not report:
             return results
         if jax.process_index() == 0 and not (run / 'report.html').exists():
@@ -91,6 +92,11 @@ def prepare(experiment: Experiment, *, run: Path | None, devices: Sequence[Any] 
     check_evaluations(experiment, shapes.params)
     begins = run is not None and not has_checkpoint(run)
     return Prepared(mesh, batch, shapes, find_start(experiment, shapes.params, run=run) if begins else None)
+
+
+def is_finished(run: Path) -> bool:
+    """Whether a run has its results, as the first process sees it."""
+    return shared(lambda: (run / 'results.json').exists())
 
 
 def has_checkpoint(run: Path) -> bool:
@@ -225,8 +231,9 @@ def shapes_of_batch(experiment: Experiment) -> Shapes:
 def _start(experiment: Experiment, prepared: Prepared, checkpoints: Checkpoints) -> TrainState:
     """The state to go on with: that of the newest checkpoint, or a fresh one, with what it takes from another run."""
     mesh, batch, shapes, start = prepared
-    if checkpoints.steps:
-        return checkpoints.restore(checkpoints.steps[-1], shapes)
+    steps = shared(lambda: checkpoints.steps)  # all go on from the same one
+    if steps:
+        return checkpoints.restore(steps[-1], shapes)
     shardings = jax.tree.map(lambda x: x.sharding, shapes)
     with jax.set_mesh(mesh):
         state = jax.jit(functools.partial(create_state, experiment, batch), out_shardings=shardings)()
