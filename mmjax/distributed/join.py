@@ -11,6 +11,7 @@ import os
 import re
 import sys
 import threading
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,7 +48,10 @@ def join(*, environ: Mapping[str, str] = os.environ, timeout: int = SECONDS) -> 
         # JAX's own patience is longer, so that the message is ours.
         kind = {'cluster_detection_method': 'deactivate'} if given else {}
         waits = {'initialization_timeout': timeout + 60, 'heartbeat_timeout_seconds': HEARTBEAT}
-        jax.distributed.initialize(**(given or {}), **kind, **waits)
+        with warnings.catch_warnings():
+            if 'JOB_COMPLETION_INDEX' not in environ:  # a pod of one's own is no group; JAX would warn of each
+                warnings.filterwarnings('ignore', message='Kubernetes environment')
+            jax.distributed.initialize(**(given or {}), **kind, **waits)
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if given:
