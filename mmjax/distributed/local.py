@@ -66,7 +66,7 @@ def launch(command: Sequence[str], environments: Sequence[Mapping[str, str]], *,
 def _wait(processes: Sequence[subprocess.Popen[bytes]], received: Sequence[int], *, grace: float) -> int:
     code, ends = 0, None
     escalation: Iterator[int] = iter((signal.SIGTERM, signal.SIGKILL))
-    while any(process.poll() is None for process in processes):
+    while None in [process.poll() for process in processes]:  # of all: each learns its own end
         failed = [process.returncode for process in processes if process.returncode]
         if failed and not code:
             code = _exit_code(failed[0])
