@@ -100,9 +100,7 @@ def train_batches(
     """
     if seed < 0 or start < 0:
         raise UserError(f'seed={seed}, start={start}: neither can be negative')
-    make = functools.partial(
-        _train_batch, data.open(), seed=seed, batch_size=batch_size, rows=_rows(rows, batch_size)
-    )
+    make = functools.partial(_train_batch, data.open(), seed=seed, batch_size=batch_size, rows=_rows(rows, batch_size))
     return _serve(make, start=start, stop=sys.maxsize, workers=data.workers)
 
 

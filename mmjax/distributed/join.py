@@ -46,8 +46,8 @@ def join(*, environ: Mapping[str, str] = os.environ, timeout: int = SECONDS) -> 
     alarm.start()
     try:
         # JAX's own patience is longer, so that the message is ours.
-        kind = {'cluster_detection_method': 'deactivate'} if given else {}
-        waits = {'initialization_timeout': timeout + 60, 'heartbeat_timeout_seconds': HEARTBEAT}
+        kind: dict[str, Any] = {'cluster_detection_method': 'deactivate'} if given else {}
+        waits: dict[str, Any] = {'initialization_timeout': timeout + 60, 'heartbeat_timeout_seconds': HEARTBEAT}
         with warnings.catch_warnings():
             if 'JOB_COMPLETION_INDEX' not in environ:  # a pod of one's own is no group; JAX would warn of each
                 warnings.filterwarnings('ignore', message='Kubernetes environment')

@@ -40,10 +40,15 @@ def launch(command: Sequence[str], environments: Sequence[Mapping[str, str]], *,
     readers: list[threading.Thread] = []
     try:
         for i, environment in enumerate(environments):
-            piped = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE} if i else {}
+            output = subprocess.PIPE if i else None
             # A session of its own: a terminal's interrupt comes once, from here.
             process = subprocess.Popen(
-                command, env=dict(environment), stdin=subprocess.DEVNULL, start_new_session=True, **piped
+                command,
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
             )
             processes.append(process)
             for source, sink in ((process.stdout, sys.stdout), (process.stderr, sys.stderr)):
@@ -156,9 +161,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         rest = argv[len(own) + 1 :]
         if not rest:
             raise UserError('nothing to run; give the verb after --, such as: -- train configs/easy_vqa.py')
-        group = environments(
-            processes=given.processes, devices=given.devices, gpus=count_gpus(), port=free_port()
-        )
+        group = environments(processes=given.processes, devices=given.devices, gpus=count_gpus(), port=free_port())
     except UserError as error:
         print(f'mmjax: error: {error}', file=sys.stderr)
         return 2

@@ -76,7 +76,11 @@ def test_worker_processes_serve_the_same_batches(tiny):
     expected = global_batches(Data(source, AUGMENTED), count=5, start=2)
     assert_same(global_batches(Data(source, AUGMENTED, workers=2, cache=False), count=5, start=2), expected)
     last = train_batches(
-        Data(source, AUGMENTED, workers=2), batch_size=8, seed=5, start=2, rows=[1, 6, 7]  # as its devices lie
+        Data(source, AUGMENTED, workers=2),
+        batch_size=8,
+        seed=5,
+        start=2,
+        rows=[1, 6, 7],  # as its devices lie
     )
     assert_same(take(last, 5), [{key: value[[1, 6, 7]] for key, value in batch.items()} for batch in expected])
 

@@ -56,7 +56,11 @@ def check_placement() -> None:
     """However a mesh lays a batch over devices, each of them has the rows that are its own."""
     devices = np.asarray(jax.devices())
     number = len(devices)
-    for parts, order in ((1, range(number)), (2, range(number)), (number, [*range(0, number, 2), *range(1, number, 2)])):
+    for parts, order in (
+        (1, range(number)),
+        (2, range(number)),
+        (number, [*range(0, number, 2), *range(1, number, 2)]),
+    ):
         sizes = [{'data': parts, 'tensor': number // parts}.get(axis, 1) for axis in MESH_AXES]
         mesh = jax.sharding.Mesh(devices[list(order)].reshape(sizes), MESH_AXES)
         rows = rows_here(16, mesh)
