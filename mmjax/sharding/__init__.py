@@ -207,7 +207,7 @@ def rows_here(batch_size: int, mesh: jax.sharding.Mesh) -> list[int]:
 
 
 def place_batch(batch: Mapping[str, np.ndarray], mesh: jax.sharding.Mesh, *, leading: int = 0) -> dict[str, jax.Array]:
-    """Puts each process's rows of a batch (see `rows_here`) onto its devices, as one global array a key, sharded over `batch`.
+    """Puts a process's rows of a batch (`rows_here`) onto its devices, as one global array a key, sharded over `batch`.
 
     leading: how many axes stand before `batch`, as of many batches in one array.
     """

@@ -1,4 +1,4 @@
-"""What `check_accelerator` trains: a model of an image and a text on examples that are drawn, in a small and a real size."""
+"""What `check_accelerator` trains: a model of image and text on examples that are drawn, small and in a real size."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

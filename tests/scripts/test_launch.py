@@ -1,4 +1,4 @@
-"""Launch files for clusters: they parse, say what they would do, and pass on what they were given. No cluster is here."""
+"""Launch files for clusters: they parse, say what they would do, and pass on what they were given."""
 
 import os
 import shutil
@@ -97,7 +97,7 @@ def test_gke_runs_a_worker_a_host():
 
 
 SMI = """#!/usr/bin/env bash
-if [[ ${{1:-}} == -L ]]; then printf 'GPU 0: x\\nGPU 1: x\\n'; else echo '| Driver Version: 1  CUDA Version: {cuda} |'; fi
+if [[ ${{1:-}} == -L ]]; then printf 'GPU 0: x\\nGPU 1: x\\n'; else echo '| CUDA Version: {cuda} |'; fi
 """
 
 
