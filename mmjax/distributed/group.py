@@ -24,6 +24,7 @@ T = TypeVar('T')
 
 ENDED, SAID, LEFT = 'mmjax/ended', 'mmjax/said', 'mmjax/left'
 LOOK = 0.3  # seconds between looks at whether another process has failed
+PATIENCE = 600  # seconds that one process may be ahead of the others where all meet
 GRACE = 10.0  # seconds that the processes of a failed group wait for one another
 
 _turns = itertools.count()
@@ -76,6 +77,12 @@ def shared(make: Callable[[], T]) -> T:
         except Exception as error:  # the first may take its time; where it fails, `_watch` ends this process
             if 'DEADLINE_EXCEEDED' not in str(error):
                 raise
+
+
+def together() -> None:
+    """Returns once all processes are here: before their first collectives, which Gloo gives half a minute to meet."""
+    if not _alone():
+        _store().wait_at_barrier(f'mmjax/together/{next(_turns)}', PATIENCE * 1000)
 
 
 def _alone() -> bool:

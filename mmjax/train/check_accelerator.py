@@ -6,7 +6,6 @@ against all at once, bit for bit. speed: model FLOP/s of a sized step, and MFU w
 """
 
 import argparse
-import contextlib
 import dataclasses
 import functools
 import json
@@ -15,7 +14,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -94,13 +93,13 @@ def attention_apart(dtype: str) -> float:
     attention, x = Attention(heads=4), tokens()
     params = attention.init(jax.random.key(0), x, x)['params']
 
-    def loss(values: Any, params: Any, *, plain: bool) -> tuple[jax.Array, jax.Array]:
+    def loss(values: Any, params: Any, *, plain: bool) -> tuple[Any, Any]:
         read = x.replace(values=values)
         params = jax.tree.map(lambda p: p.astype(values.dtype), params)
         if plain:  # what the module does where its probabilities are asked for
             y, _ = attention.apply({'params': params}, read, read, mutable=['intermediates'])
         else:
-            y = attention.apply({'params': params}, read, read)
+            y: Any = attention.apply({'params': params}, read, read)
         return (y.astype(jnp.float32) ** 2).sum(), y
 
     gradient = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True), static_argnames='plain')
@@ -118,7 +117,7 @@ def attention_apart(dtype: str) -> float:
 def check_resume() -> Result:
     """Through real run directories: three steps, then three more, against six."""
     whole = dataclasses.replace(experiment(SMALL), steps=6)
-    with tempfile.TemporaryDirectory() as directory, _cached(directory):
+    with tempfile.TemporaryDirectory() as directory:
         parts = Path(directory, 'parts'), Path(directory, 'whole')
         for run, steps in ((parts[0], 3), (parts[0], 6), (parts[1], 6)):
             train(dataclasses.replace(whole, steps=steps), workdir=str(run), report=False)
@@ -142,7 +141,7 @@ def check_speed(size: Size) -> Result:
     devices = jax.devices()
     mesh, shapes, state, step = prepared(sized, devices)
     flops = train_flops(sized, state.params, shapes)
-    seconds = []
+    seconds, metrics = [], {}
     with jax.set_mesh(mesh):
         batch = place_batch(first_batch(sized), mesh)
         for _ in range(2):
@@ -188,23 +187,6 @@ def prepared(of: Experiment, devices: Sequence[Any]) -> tuple[jax.sharding.Mesh,
     with jax.set_mesh(mesh):
         state = jax.jit(functools.partial(create_state, of, shapes), out_shardings=shardings)()
     return mesh, shapes, state, jax.jit(functools.partial(train_step, experiment=of), donate_argnums=0)
-
-
-@contextlib.contextmanager
-def _cached(directory: str) -> Iterator[None]:
-    """The same program is compiled once in the block: compiling is most of what the check would take."""
-    settings = {
-        'jax_compilation_cache_dir': f'{directory}/cache',
-        'jax_persistent_cache_min_compile_time_secs': 0.1,
-    }
-    before = {name: jax.config.read(name) for name in settings}
-    try:
-        for name, value in settings.items():
-            jax.config.update(name, value)
-        yield
-    finally:
-        for name, value in before.items():
-            jax.config.update(name, value)
 
 
 def first_batch(of: Experiment) -> dict[str, np.ndarray]:

@@ -16,7 +16,7 @@ from mmjax import config
 from mmjax.data import train_batches
 from mmjax.data.tokenizer import check_vocabularies
 from mmjax.data.transforms import transforms_of
-from mmjax.distributed.group import shared
+from mmjax.distributed.group import shared, together
 from mmjax.errors import UserError
 from mmjax.evals.base import Columns
 from mmjax.experiment import Experiment
@@ -117,6 +117,7 @@ def _train(experiment: Experiment, run: Path, prepared: Prepared, config_file: s
         origin = {'init_from': told(run)} if (run / 'init.json').exists() else {}
         record_manifest(run, manifest(experiment, parameters=parameters, config_file=config_file) | origin)
         (run / 'report.html').unlink(missing_ok=True)  # of a shorter run
+    together()
     checkpoints = Checkpoints(run / 'checkpoints', keep=experiment.checkpoint.keep)
     state = _start(experiment, prepared, checkpoints)
     step = int(state.step)
