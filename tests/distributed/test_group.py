@@ -32,7 +32,10 @@ def local(*args, **env):
     started = time.monotonic()
     done = subprocess.run(
         [ROOT / 'scripts/launch/local', '--processes', '2', '--devices', '2', '--', *map(str, args)],
-        env=os.environ | {'MMJAX_PYTHON': sys.executable, 'XLA_FLAGS': f'{GPU_FLAGS} {DETERMINISTIC_FLAGS}'} | CACHE | env,
+        env=os.environ
+        | {'MMJAX_PYTHON': sys.executable, 'XLA_FLAGS': f'{GPU_FLAGS} {DETERMINISTIC_FLAGS}'}
+        | CACHE
+        | env,
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -63,8 +66,8 @@ def test_a_group_that_loses_a_process_ends(runs):
 
 
 def test_the_same_command_goes_on_from_the_checkpoint(runs):
-    _, _, _, resumed = runs
-    assert resumed.code == 0, resumed.err
+    _, killed, _, resumed = runs
+    assert killed.code == 128 + 9 and resumed.code == 0, resumed.err
     assert 'resuming at step 3 of 6' in resumed.err and '4 cpu device(s)' in resumed.err
 
 
@@ -88,8 +91,10 @@ def test_a_group_is_the_run_of_one_process(runs):
 def test_one_process_alone_speaks(runs):
     _, _, _, resumed = runs
     assert resumed.out.count('test/accuracy') == 1 and resumed.err.count('report: ') == 1
-    others = [line for line in (resumed.out + resumed.err).splitlines() if line.startswith('[1]')]
-    assert not [line for line in others if 'Gloo' not in line and 'spmd_partitioner' not in line]
+    others = ''.join(line for line in (resumed.out + resumed.err).splitlines() if line.startswith('[1]'))
+    assert not [
+        word for word in ('resuming', 'loss', 'accuracy', 'report') if word in others
+    ]  # the libraries may speak
 
 
 def test_a_mistake_of_all_is_told_once(tmp_path):
