@@ -13,7 +13,7 @@ import tyro
 
 from mmjax.cli.plan import Plan
 from mmjax.cli.verb import Verb
-from mmjax.config.parsing import parse
+from mmjax.config.parsing import named_values, parse
 from mmjax.errors import UserError, nearest
 from mmjax.storage import path_of
 
@@ -40,6 +40,7 @@ class Train(Verb):
     """
 
     takes_overrides: ClassVar[bool] = True
+    spans_processes: ClassVar[bool] = True
 
     config: Annotated[
         str,
@@ -70,6 +71,7 @@ class Eval(Trusting):
     """
 
     takes_overrides: ClassVar[bool] = True
+    spans_processes: ClassVar[bool] = True
 
     directory: Run
     by: Annotated[str, tyro.conf.arg(metavar='CONFIG[:FUNCTION]', help='score by the evaluations of this config')] = ''
@@ -95,7 +97,7 @@ class Predict(Trusting):
     ] = 0.0
 
     def run(self, rest: list[str]) -> dict[str, Any]:
-        inputs = _inputs(rest)
+        inputs = named_values(rest)
         run = _checked(self.directory)
         from mmjax.train.predict import predict
 
@@ -213,13 +215,26 @@ def _main(argv: list[str]) -> None:
     if name not in VERBS:
         raise UserError(f'no verb {name!r}{nearest(name, VERBS) or "; there are " + ", ".join(VERBS)}')
     verb, rest = _parse(name, args)
+    if not verb.spans_processes or {'-h', '--help'} & set(rest):
+        _run(verb, rest)
+        return
+    from mmjax.distributed.group import group
+
+    with group() as first:
+        _run(verb, rest, tells=first)
+
+
+def _run(verb: Verb, rest: list[str], *, tells: bool = True) -> None:
+    """tells: whether this is the process that prints and writes the result."""
     to_stdout = verb.json == '-'
-    if verb.json and not to_stdout:
+    if verb.json and not to_stdout and tells:
         from mmjax.train.files import check_writable
 
         check_writable(Path(verb.json), flag='--json')
     with contextlib.redirect_stdout(sys.stderr) if to_stdout else contextlib.nullcontext():
         result = verb.run(rest)
+    if not tells:
+        return
     written = json.dumps(result, indent=1)
     if to_stdout:
         print(written)
@@ -248,22 +263,6 @@ def _checked(run: str) -> str:
     if not (path_of(run) / 'config.json').exists():
         raise UserError(f'{run}: holds no config.json, so it is not a run directory')
     return run
-
-
-def _inputs(rest: list[str]) -> dict[str, str]:
-    """['--image', 'a.png', '--text=red?'] -> {'image': 'a.png', 'text': 'red?'}."""
-    inputs, tokens = {}, iter(rest)
-    for token in tokens:
-        name, equals, value = token.removeprefix('--').partition('=')
-        if not token.startswith('--'):
-            raise UserError(f"{token!r} belongs to no flag; put quotes around a text: --text 'is it red?'")
-        value = value if equals else next(tokens, None)
-        if value is None:
-            raise UserError(f'--{name}: its value is missing')
-        inputs[name.replace('-', '_')] = value
-    if not inputs:
-        raise UserError("give at least one input, such as --image FILE --text 'is it red?'")
-    return inputs
 
 
 def _refuse(rest: list[str], *, flags: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ class Verb:
     """What every verb takes."""
 
     takes_overrides: ClassVar[bool] = False
+    spans_processes: ClassVar[bool] = False
 
     json: Annotated[
         str | None,

@@ -40,3 +40,19 @@ def _flatten(box: str) -> str:
     message = ' '.join(blocks[0].split('\n\n')[0].split()) or ' '.join(lines)
     takes = re.search(r'^Argument helptext:\n--\S+ (.+)$', '\n'.join(blocks[1:]), re.MULTILINE)
     return message + (f'; it takes {takes[1]}' if takes else '')
+
+
+def named_values(rest: list[str]) -> dict[str, str]:
+    """['--image', 'a.png', '--text=red?'] -> {'image': 'a.png', 'text': 'red?'}."""
+    inputs, tokens = {}, iter(rest)
+    for token in tokens:
+        name, equals, value = token.removeprefix('--').partition('=')
+        if not token.startswith('--'):
+            raise UserError(f"{token!r} belongs to no flag; put quotes around a text: --text 'is it red?'")
+        value = value if equals else next(tokens, None)
+        if value is None:
+            raise UserError(f'--{name}: its value is missing')
+        inputs[name.replace('-', '_')] = value
+    if not inputs:
+        raise UserError("give at least one input, such as --image FILE --text 'is it red?'")
+    return inputs

@@ -89,33 +89,30 @@ def first_random(transforms: Sequence[Transform]) -> int:
 
 
 def train_batches(
-    data: Feed, *, batch_size: int, seed: int, start: int = 0, process_index: int = 0, process_count: int = 1
+    data: Feed, *, batch_size: int, seed: int, start: int = 0, rows: Sequence[int] | None = None
 ) -> Iterator[HostBatch]:
-    """Endless batches, from global batch `start` on: this process's rows of each.
+    """Endless batches, from global batch `start` on: of each the rows that this process has to load (None: all).
 
-    Each batch holds the examples' entries stacked to [B/P, …], `index` int32 [B/P], the row in the split (or in the
-    plan, see `Packed`), and `weight` float32 [B/P], all ones. `seed` decides the order and, with the place in the
+    Each batch holds the examples' entries stacked to [R, …], `index` int32 [R], the row in the split (or in the
+    plan, see `Packed`), and `weight` float32 [R], all ones. `seed` decides the order and, with the place in the
     stream, every random transform.
-    Starting at a later batch costs nothing. Raises UserError where `process_count` does not divide `batch_size`.
+    Starting at a later batch costs nothing.
     """
     if seed < 0 or start < 0:
         raise UserError(f'seed={seed}, start={start}: neither can be negative')
-    share = _share(batch_size, process_count)
-    make = functools.partial(
-        _train_batch, data.open(), seed=seed, batch_size=batch_size, share=share, offset=process_index * share
-    )
+    make = functools.partial(_train_batch, data.open(), seed=seed, batch_size=batch_size, rows=_rows(rows, batch_size))
     return _serve(make, start=start, stop=sys.maxsize, workers=data.workers)
 
 
-def eval_batches(data: Data, *, batch_size: int, process_index: int = 0, process_count: int = 1) -> Iterator[HostBatch]:
-    """Once through the split in its order, random transforms left out: this process's rows of each batch.
+def eval_batches(data: Data, *, batch_size: int, rows: Sequence[int] | None = None) -> Iterator[HostBatch]:
+    """Once through the split in its order, random transforms left out: of each batch the rows that this process has to
+    load (None: all).
 
     Entries are those of `train_batches`. The last batch is filled up to `batch_size` with copies of the last row that
     have weight 0. All processes serve the same number of batches.
     """
-    share = _share(batch_size, process_count)
-    opened = open_data(data)
-    make = functools.partial(_eval_batch, opened, batch_size=batch_size, share=share, offset=process_index * share)
+    rows, opened = _rows(rows, batch_size), open_data(data)
+    make = functools.partial(_eval_batch, opened, batch_size=batch_size, rows=rows)
     return _serve(make, start=0, stop=-(-len(opened) // batch_size), workers=data.workers)
 
 
@@ -146,15 +143,13 @@ def generator(seed: int, place: int, position: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=seed, counter=[0, position, place, 0]))
 
 
-def _train_batch(stream: Stream, number: int, *, seed: int, batch_size: int, share: int, offset: int) -> HostBatch:
-    first = number * batch_size + offset
-    examples = stream.examples(range(first, first + share), seed=seed)
-    return stack(examples) | {'weight': np.ones(share, np.float32)}
+def _train_batch(stream: Stream, number: int, *, seed: int, batch_size: int, rows: Sequence[int]) -> HostBatch:
+    examples = stream.examples([number * batch_size + row for row in rows], seed=seed)
+    return stack(examples) | {'weight': np.ones(len(rows), np.float32)}
 
 
-def _eval_batch(opened: OpenData, number: int, *, batch_size: int, share: int, offset: int) -> HostBatch:
-    first = number * batch_size + offset
-    places = np.arange(first, first + share)
+def _eval_batch(opened: OpenData, number: int, *, batch_size: int, rows: Sequence[int]) -> HostBatch:
+    places = number * batch_size + np.asarray(rows)
     rows = np.minimum(places, len(opened) - 1).tolist()
     examples = opened.reader.read(rows)
     for _, transform in opened.transforms:
@@ -164,14 +159,10 @@ def _eval_batch(opened: OpenData, number: int, *, batch_size: int, share: int, o
     return stack(examples) | filled
 
 
-def _share(batch_size: int, process_count: int) -> int:
-    share, rest = divmod(batch_size, process_count)
-    if rest or share < 1:
-        raise UserError(
-            f'batch_size={batch_size} cannot be divided among {process_count} processes: '
-            f'use a multiple of {process_count}'
-        )
-    return share
+def _rows(rows: Sequence[int] | None, batch_size: int) -> tuple[int, ...]:
+    if batch_size < 1:
+        raise UserError(f'batch_size={batch_size} is below 1')
+    return tuple(range(batch_size) if rows is None else (int(row) for row in rows))
 
 
 def _serve(make: Any, *, start: int, stop: int, workers: int) -> Iterator[HostBatch]:

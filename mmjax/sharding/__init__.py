@@ -197,8 +197,18 @@ def check_batch(batch_size: int, mesh: AnyMesh, *, accumulate: int = 1) -> None:
         )
 
 
+def rows_here(batch_size: int, mesh: jax.sharding.Mesh) -> list[int]:
+    """The rows of a global batch that devices of this process hold, in order: what it has to load.
+
+    Where the mesh cuts a batch into fewer parts than there are processes, several hold the same ones.
+    """
+    sharding = NamedSharding(mesh, partition_spec(['batch'], parameter=False))
+    held = sharding.addressable_devices_indices_map((batch_size,)).values()
+    return sorted({row for index in held if index for row in range(batch_size)[index[0]]})
+
+
 def place_batch(batch: Mapping[str, np.ndarray], mesh: jax.sharding.Mesh, *, leading: int = 0) -> dict[str, jax.Array]:
-    """Puts each process's rows of a batch onto its devices, as one global array a key, sharded over `batch`.
+    """Puts a process's rows of a batch (`rows_here`) onto its devices, as one global array a key, sharded over `batch`.
 
     leading: how many axes stand before `batch`, as of many batches in one array.
     """

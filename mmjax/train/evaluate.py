@@ -12,7 +12,7 @@ from mmjax.data import eval_batches, open_data
 from mmjax.evals.base import Columns, PairEvaluator, asked
 from mmjax.experiment import Evaluation, Experiment
 from mmjax.generate.base import Predictor
-from mmjax.sharding import place_batch
+from mmjax.sharding import place_batch, rows_here
 from mmjax.train.pairs import PairScorer
 from mmjax.train.passes import beside_modalities, cast
 from mmjax.train.texts import read_texts
@@ -31,12 +31,8 @@ class Scorer:
     def score(self, evaluation: Evaluation, params: Any) -> tuple[dict[str, float], Columns]:
         """Returns the metrics and, per example of the split, the columns that the evaluator keeps, with `index`."""
         evaluator, labels = evaluation.evaluator, open_data(evaluation.data).labels
-        batches = eval_batches(
-            evaluation.data,
-            batch_size=self._experiment.batch_size,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        )
+        size = self._experiment.batch_size
+        batches = eval_batches(evaluation.data, batch_size=size, rows=rows_here(size, self._mesh))
         if isinstance(evaluator, PairEvaluator):
             columns = self._pairs.columns(evaluator, batches, params)
             return evaluator.metrics(columns, labels), columns

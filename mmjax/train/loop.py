@@ -14,7 +14,7 @@ import numpy as np
 
 from mmjax.data import train_batches
 from mmjax.experiment import Experiment
-from mmjax.sharding import place_batch
+from mmjax.sharding import place_batch, rows_here
 from mmjax.train.checkpoint import Checkpoints
 from mmjax.train.evaluate import Scorer
 from mmjax.train.metrics import Progress, Writers
@@ -46,8 +46,7 @@ def run_steps(
         batch_size=experiment.batch_size,
         seed=experiment.seed,
         start=start,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
+        rows=rows_here(experiment.batch_size, mesh),
     )
     gradient_fn = jax.jit(functools.partial(source_gradient, experiment=experiment))
     progress = Progress(start=start, steps=experiment.steps, quiet=writers is None)

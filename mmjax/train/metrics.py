@@ -124,7 +124,7 @@ class Progress:
 
         terminal = sys.stderr.isatty()
         self._bar = tqdm(initial=start, total=steps, unit='step', dynamic_ncols=True, disable=quiet or not terminal)
-        self._lines = not quiet and not terminal
+        self._quiet, self._lines = quiet, not quiet and not terminal
         self._steps, self._last = steps, -math.inf
 
     def show(self, step: int, *, loss: float, rate: float, batch_size: int) -> None:
@@ -140,7 +140,7 @@ class Progress:
         """A line of its own, above the bar."""
         if self._lines:
             print(line, file=sys.stderr, flush=True)
-        else:
+        elif not self._quiet:
             self._bar.write(line, file=sys.stderr)
 
     def close(self) -> None:

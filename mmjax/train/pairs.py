@@ -11,7 +11,7 @@ from jax.experimental import multihost_utils
 
 from mmjax.evals.base import Columns, PairEvaluator, asked
 from mmjax.experiment import Experiment
-from mmjax.sharding import place_batch
+from mmjax.sharding import place_batch, rows_here
 from mmjax.train.passes import apply_model, beside_modalities
 from mmjax.types import Batch, Outputs, Tokens
 
@@ -43,7 +43,7 @@ class PairScorer:
 
     def _scores(self, evaluator: PairEvaluator, encoded: dict[str, Tokens], n: int, params: Any) -> np.ndarray:
         size, scores = self._experiment.batch_size, []
-        mine = slice(*(size * (jax.process_index() + i) // jax.process_count() for i in (0, 1)))
+        mine = rows_here(size, self._mesh)
         for start in range(0, n * n, size):
             pairs = np.minimum(np.arange(start, start + size), n * n - 1)[mine]  # the last batch is filled up
             first, second = np.divmod(pairs, n)

@@ -16,6 +16,7 @@ from mmjax import config
 from mmjax.data import train_batches
 from mmjax.data.tokenizer import check_vocabularies
 from mmjax.data.transforms import transforms_of
+from mmjax.distributed.group import shared, together
 from mmjax.errors import UserError
 from mmjax.evals.base import Columns
 from mmjax.experiment import Experiment
@@ -50,11 +51,11 @@ def train(
     """
     run = path_of(workdir)
     # Whatever can be wrong is found before the directory is made; a finished run only tells its results.
-    prepared = None if (run / 'results.json').exists() else prepare(experiment, run=run)
+    prepared = None if is_finished(run) else prepare(experiment, run=run)
     with claimed(run, experiment) if jax.process_index() == 0 else contextlib.nullcontext():
-        if not (run / 'results.json').exists():
+        if not is_finished(run):
             _train(experiment, run, prepared or prepare(experiment, run=run), config_file)
-        results = read_results(run)
+        results = shared(lambda: read_results(run))
         if not report:
             return results
         if jax.process_index() == 0 and not (run / 'report.html').exists():
@@ -94,6 +95,11 @@ def prepare(experiment: Experiment, *, run: AnyPath | None, devices: Sequence[An
     return Prepared(mesh, batch, shapes, find_start(experiment, shapes.params, run=run) if begins else None)
 
 
+def is_finished(run: AnyPath) -> bool:
+    """Whether a run has its results, as the first process sees it."""
+    return shared(lambda: (run / 'results.json').exists())
+
+
 def has_checkpoint(run: AnyPath) -> bool:
     """Whether a run goes on from where it stopped, when it is trained."""
     return bool(steps_in(run / 'checkpoints'))
@@ -111,6 +117,7 @@ def _train(experiment: Experiment, run: AnyPath, prepared: Prepared, config_file
         origin = {'init_from': told(run)} if (run / 'init.json').exists() else {}
         record_manifest(run, manifest(experiment, parameters=parameters, config_file=config_file) | origin)
         (run / 'report.html').unlink(missing_ok=True)  # of a shorter run
+    together()
     checkpoints = Checkpoints(run / 'checkpoints', keep=experiment.checkpoint.keep)
     state = _start(experiment, prepared, checkpoints)
     step = int(state.step)
@@ -227,8 +234,8 @@ def shapes_of_batch(experiment: Experiment) -> Shapes:
 def _start(experiment: Experiment, prepared: Prepared, checkpoints: Checkpoints) -> TrainState:
     """The state to go on with: that of the newest checkpoint, or a fresh one, with what it takes from another run."""
     mesh, batch, shapes, start = prepared
-    while checkpoints.steps:
-        newest = checkpoints.steps[-1]
+    while steps := shared(lambda: checkpoints.steps):  # all go on from the same one
+        newest = steps[-1]
         try:
             return checkpoints.restore(newest, shapes)
         except Damaged as damage:

@@ -4,13 +4,15 @@ import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 
+import jax
+
 from mmjax.config import dump
 from mmjax.errors import UserError, nearest
 from mmjax.experiment import Experiment
 from mmjax.paths import flat
 from mmjax.storage import AnyPath, path_of
 from mmjax.train.init import match, newest_step, told
-from mmjax.train.run import Prepared, has_checkpoint, prepare, train
+from mmjax.train.run import Prepared, has_checkpoint, is_finished, prepare, train
 from mmjax.train.vocabulary import check_loaded
 
 
@@ -49,7 +51,7 @@ def train_stages(stages: Mapping[str, Experiment], *, workdir: str, config_file:
     for name, stage in stages.items():
         run, init = directory / name, stage.init_from
         _check_source(run, stage)
-        if (run / 'results.json').exists():
+        if is_finished(run):
             continue
         waits = init.stage in prepared  # for a stage that is still to train
         prepared[name] = prepare(stage, run=None if waits else run)
@@ -82,8 +84,8 @@ def check_stages(stages: Mapping[str, Experiment]) -> None:
 
 def _check_source(run: AnyPath, stage: Experiment) -> None:
     """Raises UserError where a stage has begun and the one that it started from has gone on since."""
-    if not (stage.init_from.stage and (run / 'init.json').exists() and has_checkpoint(run)):
-        return
+    if jax.process_index() or not (stage.init_from.stage and (run / 'init.json').exists() and has_checkpoint(run)):
+        return  # what the first process refuses is refused for all
     source, began = run.parent / stage.init_from.stage, told(run)['step']
     if has_checkpoint(source) and (now := newest_step(source)) != began:
         raise UserError(
