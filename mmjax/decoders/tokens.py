@@ -34,7 +34,7 @@ class TokenLogits(Decoder):
     bias: bool = field(default=True, metadata={'old': True})
 
     @nn.compact
-    def __call__(self, encoded: Mapping[str, Tokens], fused: Fused, *, train: bool) -> Float[Array, 'b n v'] | Deferred:
+    def __call__(self, encoded: Mapping[str, Tokens], fused: Fused, *, train: bool) -> Float[Array, 'b n v']:
         logits = Dense(*self._layer(), name='logits')(self._normed(fused))
         return constrain(logits.astype(jnp.float32), 'batch', 'length', 'vocab')
 
@@ -56,7 +56,7 @@ class DeferredLogits(TokenLogits):
     parts: int = 8
 
     @nn.compact
-    def __call__(self, encoded: Mapping[str, Tokens], fused: Fused, *, train: bool) -> Float[Array, 'b n v'] | Deferred:
+    def __call__(self, encoded: Mapping[str, Tokens], fused: Fused, *, train: bool) -> Float[Array, 'b n v'] | Deferred:  # pyright: ignore
         values = self._normed(fused)
         if train:
             return Deferred(values, *Weights(*self._layer(), name='logits')(values), self.parts)

@@ -48,15 +48,19 @@ class Dense(nn.Module):
         return y if bias is None else y + bias
 
 
-class Weights(Dense):
-    """W and b of a `Dense`, for those who multiply by themselves. A wrapper such as `Lora` does not see them."""
+class Weights(nn.Module):
+    """W and b of a `Dense` of this name, for who multiplies by himself; a wrapper such as `Lora` does not see it."""
+
+    shape: Sequence[int]
+    axes: Sequence[str | None]
+    bias: bool = True
 
     @nn.compact
     def __call__(self, x: Float[Array, '...']) -> tuple[Float[Array, '...'], Float[Array, '...'] | None]:
         return _weights(self, x.shape[x.ndim - len(self.axes) + len(self.shape) :])
 
 
-def _weights(dense: Dense, sizes: Sequence[int]) -> tuple[Float[Array, '...'], Float[Array, '...'] | None]:
+def _weights(dense: Dense | Weights, sizes: Sequence[int]) -> tuple[Float[Array, '...'], Float[Array, '...'] | None]:
     """Of inputs whose axes have these sizes. Called inside the compact method."""
     axes = tuple(range(len(dense.axes)))
     init = nn.initializers.variance_scaling(

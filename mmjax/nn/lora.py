@@ -65,7 +65,7 @@ def _adapter(targets: Sequence[str], rank: int, scale: float, seen: set[str]) ->
         call: Callable[..., Any], args: tuple[Any, ...], kwargs: Any, context: nn.module.InterceptorContext
     ) -> Any:
         y, dense = call(*args, **kwargs), context.module
-        if type(dense) is not Dense or context.method_name != '__call__':
+        if not isinstance(dense, Dense) or context.method_name != '__call__':
             return y
         name = str(dense.name)
         seen.add(name)

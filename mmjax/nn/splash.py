@@ -100,8 +100,8 @@ def _ordered(
     key_segments = _padded(key_segments, axis=1, to=bk, value=NOBODY)
     needed = _needed(first, below, bq=bq, bk=bk, blocks=k.shape[1] // bk)
     run = functools.partial(_kernel, needed=needed, bq=bq, bk=bk, interpret=interpret)
-    heads_first = (rearrange(x, 'b n h k -> b h n k') for x in (q, k, v))
-    y = rearrange(jax.vmap(run)(*heads_first, query_segments, key_segments, below), 'b h n k -> b n h k')
+    q, k, v = (rearrange(x, 'b n h k -> b h n k') for x in (q, k, v))
+    y = rearrange(jax.vmap(run)(q, k, v, query_segments, key_segments, below), 'b h n k -> b n h k')
     return (y[:, :n, :, :width],)
 
 

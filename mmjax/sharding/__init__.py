@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from flax.core import meta
 from jax.experimental import mesh_utils
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 from mmjax.errors import UserError, nearest
 
@@ -85,7 +85,9 @@ class MeshShape:
             within, between = (1, *sizes[1:]), (sizes[0], *(1,) * (len(sizes) - 1))
             arranged = mesh_utils.create_hybrid_device_mesh(within, between, devices, allow_split_physical_axes=True)
             return jax.sharding.Mesh(arranged, MESH_AXES)
-        return jax.make_mesh(sizes, MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES), devices=devices)
+        # Axes that are no sides of a slice, such as 4 of 8x8x8, take a part of one.
+        arranged = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
+        return jax.sharding.Mesh(arranged, MESH_AXES)
 
     def sizes(self, devices: int) -> tuple[int, ...]:
         """The sizes of `MESH_AXES` on so many devices; raises UserError where they do not fit."""
