@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mmjax.nn.parameter import parameter
+from mmjax.sharding import constrain
 
 
 class Norm(nn.Module):
@@ -18,7 +19,8 @@ class Norm(nn.Module):
 
 
 def _vector(module: nn.Module, name: str, init: nn.initializers.Initializer, size: int) -> Float[Array, 'd']:
-    return parameter(module, name, (size,), ('embed',), init)
+    # Whole where it is used: else what is normalised would be cut as it is, along the width.
+    return constrain(parameter(module, name, (size,), ('embed',), init), 'embed')
 
 
 class NoNorm(Norm):

@@ -18,11 +18,12 @@ def by_parts(score: Callable[[Array, Array], Array], deferred: Deferred, ids: In
     n = ids.shape[1]
     parts = next(p for p in range(min(deferred.parts, n), 0, -1) if n % p == 0)
 
+    kernel = constrain(deferred.kernel, 'embed', 'vocab')  # collected once, and its gradient sent once, for all parts
+
     @jax.checkpoint
     def one(part: tuple[Array, Array]) -> Array:
         values, ids = part
-        values = constrain(values, 'batch', 'length', 'embed').astype(deferred.kernel.dtype)
-        logits = values @ deferred.kernel
+        logits = constrain(values, 'batch', 'length', 'embed').astype(kernel.dtype) @ kernel
         logits = logits if deferred.bias is None else logits + deferred.bias
         return score(constrain(logits.astype(jnp.float32), 'batch', 'length', 'vocab'), ids)
 

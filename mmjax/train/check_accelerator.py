@@ -10,11 +10,10 @@ import dataclasses
 import functools
 import json
 import math
-import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,47 +25,33 @@ from mmjax.data import train_batches
 from mmjax.errors import UserError
 from mmjax.experiment import Experiment
 from mmjax.nn.attention import Attention
-from mmjax.sharding import MeshShape, check_batch, place_batch
-from mmjax.sharding.presets import Auto, Dp, Fsdp, FsdpTp, LongContext, Moe, Multislice
-from mmjax.train.check_parts import SMALL, Size, experiment, size_for, tokens
+from mmjax.sharding import place_batch
+from mmjax.sharding.presets import Dp
+from mmjax.train.check_parts import SMALL, Size, experiment, mixture, size_for, tokens
 from mmjax.train.files import check_writable
 from mmjax.train.flops import PEAK_FLOPS, train_flops
+from mmjax.train.mesh_equality import SAME, STEPS, alone, apart, on_each_mesh, prepared
 from mmjax.train.run import restore, shapes_of_batch, train
-from mmjax.train.state import TrainState, abstract_state, create_state, mesh_of
-from mmjax.train.step import predict_step, train_step
+from mmjax.train.state import create_state, mesh_of
+from mmjax.train.step import predict_step
 
 Result = dict[str, float | str | bool]
 
-PRESETS: tuple[MeshShape, ...] = (Dp(), Fsdp(), FsdpTp(), LongContext(), Moe(), Multislice(), Auto())
-STEPS = 20
-SAME = 1e-5  # of losses in float32: sums in another order, nothing else
 BFLOAT16 = 0.03  # of results in bfloat16, whose numbers are 1/256 apart
 FLOAT32 = 1e-4  # of a kernel in float32
 
 
 def check_meshes() -> Result:
-    """`mesh/NAME`: the largest relative difference of a loss. Products in full float32, whatever the device prefers."""
-    small, devices = experiment(SMALL), jax.devices()
-    found: Result = {}
-    if len(devices) == 1:
+    """`mesh/NAME`: the largest relative difference of a loss."""
+    if len(jax.devices()) == 1:
         return {'mesh/told': 'one device: there is nothing to compare', 'mesh/passed': True}
-    with jax.default_matmul_precision('highest'):
-        alone = losses(dataclasses.replace(small, mesh=Dp()), devices[:1])
-        done: dict[tuple[int, ...], float] = {}
-        for shape in PRESETS:
-            name = re.sub('(?<!^)(?=[A-Z])', '_', type(shape).__name__).lower()
-            try:
-                on = dataclasses.replace(small, mesh=shape)
-                sizes = tuple(mesh_of(on, shapes_of_batch(on), devices).shape.values())
-                if sizes not in done:  # `auto` is often one of the others
-                    done[sizes] = _apart_each(losses(on, devices), alone)
-                found[f'mesh/{name}'] = done[sizes]
-            except UserError as error:
-                found[f'mesh/{name}'] = f'left out: {error}'
-    differences = {name: x for name, x in found.items() if isinstance(x, float)}
+    of = mixture(SMALL)
+    reference, found = alone(of), on_each_mesh(of)
+    differences = {name: apart(x, reference) for name, x in found.items() if not isinstance(x, str)}
     worst = max(differences, key=lambda name: differences[name])
-    told = f'losses of {STEPS} steps differ by at most {differences[worst]:.1e} ({worst.removeprefix("mesh/")})'
-    return found | {'mesh/told': told, 'mesh/passed': bool(differences[worst] <= SAME)}
+    told = f'losses of {STEPS} steps differ by at most {differences[worst]:.1e} ({worst})'
+    shown = {f'mesh/{name}': differences.get(name, x) for name, x in found.items()}
+    return {**shown, 'mesh/told': told, 'mesh/passed': bool(differences[worst] <= SAME)}
 
 
 def check_precision() -> Result:
@@ -165,40 +150,11 @@ def check_speed(size: Size) -> Result:
     return found | {'speed/told': told, 'speed/passed': math.isfinite(float(metrics['loss']))}
 
 
-def losses(of: Experiment, devices: Sequence[Any]) -> list[float]:
-    """Of the first steps. Raises UserError where the mesh cannot be, or cannot take the model or the batch."""
-    mesh, _, state, step = prepared(of, devices)
-    batches = train_batches(of.data, batch_size=of.batch_size, seed=of.seed)
-    found = []
-    with jax.set_mesh(mesh):
-        for _ in range(STEPS):
-            state, metrics = step(state, place_batch(next(batches), mesh))
-            found.append(float(metrics['loss']))
-    batches.close()
-    return found
-
-
-def prepared(of: Experiment, devices: Sequence[Any]) -> tuple[jax.sharding.Mesh, Any, TrainState, Callable[..., Any]]:
-    """The mesh, shapes of a batch, a fresh state, and the compiled step."""
-    shapes = shapes_of_batch(of)
-    mesh = mesh_of(of, shapes, devices)
-    check_batch(of.batch_size, mesh)
-    shardings = jax.tree.map(lambda x: x.sharding, abstract_state(of, shapes, mesh))
-    with jax.set_mesh(mesh):
-        state = jax.jit(functools.partial(create_state, of, shapes), out_shardings=shardings)()
-    return mesh, shapes, state, jax.jit(functools.partial(train_step, experiment=of), donate_argnums=0)
-
-
 def first_batch(of: Experiment) -> dict[str, np.ndarray]:
     batches = train_batches(of.data, batch_size=of.batch_size, seed=of.seed)
     batch = next(batches)
     batches.close()
     return batch
-
-
-def _apart_each(a: Sequence[float], b: Sequence[float]) -> float:
-    """The largest difference, each relative to its own number of b."""
-    return float(np.max(np.abs(np.subtract(a, b)) / np.abs(b)))
 
 
 def _apart(a: Any, b: Any) -> float:

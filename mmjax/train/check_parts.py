@@ -1,5 +1,6 @@
 """What `check_accelerator` trains: a model of image and text on examples that are drawn, small and in a real size."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from mmjax.encoders.image import PatchEncoder
 from mmjax.encoders.text import TokenEncoder
 from mmjax.experiment import Checkpoint, Experiment, Log
 from mmjax.fusion.early import Early
+from mmjax.fusion.routed import Routed
 from mmjax.model import Model
 from mmjax.nn.attention import Attention
 from mmjax.nn.block import Block
@@ -102,6 +104,13 @@ def experiment(size: Size) -> Experiment:
         checkpoint=Checkpoint(every=3),
         log=Log(every=1, tensorboard=False),
     )
+
+
+def mixture(size: Size) -> Experiment:
+    """The same with a mixture of four experts in each layer, so that a mesh can cut experts too."""
+    base = experiment(size)
+    fusion = Routed(depth=size.depth, block=base.model.fusion.block, experts=4)  # pyright: ignore
+    return dataclasses.replace(base, model=base.model.clone(fusion=fusion))
 
 
 def tokens(*, rows: int = 4, length: int = 64, width: int = 64) -> Tokens:
