@@ -146,7 +146,7 @@ class Deferred:
     values: Float[Array, 'b n d']
     kernel: Float[Array, 'd v']
     bias: Float[Array, 'v'] | None
-    parts: int = struct.field(pytree_node=False, default=8)
+    parts: int = struct.field(pytree_node=False, default=4)
 
 
 def _restarted(causal: Int[Array, 'b n'], segments: Int[Array, 'b n']) -> Int[Array, 'b n']:

@@ -38,7 +38,7 @@ def llama2_7b() -> Experiment:
         model=Model(
             {'text': text},
             Late(depth=0, entry_norm=NoNorm()),
-            {'text': DeferredLogits(vocabulary=WORDS, norm=norm, bias=False)},
+            {'text': DeferredLogits(vocabulary=WORDS, norm=norm, bias=False, parts=2)},
         ),
         data=Data(Synthetic({'text': Ids(length=4_096, vocabulary=WORDS, prompt=1)}), cache=False),
         objectives={'text': NextToken()},

@@ -61,7 +61,7 @@ def prefix_lm(
         model=Model(
             {'image': Projected(image_tower, width=width), 'text': text},
             fusion,
-            {'text': DeferredLogits(vocabulary=words, norm=RMSNorm(), bias=False, parts=16)},
+            {'text': DeferredLogits(vocabulary=words, norm=RMSNorm(), bias=False)},
         ),
         data=Data(Synthetic(fields), cache=False),
         objectives={'text': NextToken()},

@@ -53,7 +53,7 @@ class DeferredLogits(TokenLogits):
     parts: in how many, as far as the length divides.
     """
 
-    parts: int = 8
+    parts: int = 4
 
     @nn.compact
     def __call__(self, encoded: Mapping[str, Tokens], fused: Fused, *, train: bool) -> Float[Array, 'b n v'] | Deferred:  # pyright: ignore

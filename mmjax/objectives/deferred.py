@@ -13,17 +13,17 @@ from mmjax.types import Deferred
 
 def by_parts(score: Callable[[Array, Array], Array], deferred: Deferred, ids: Int[Array, 'b n']) -> Float[Array, 'b n']:
     """`score(logits [b m v], ids [b m]) -> [b m]` of all tokens, with the logits of one part of them at a time, which
-    the backward pass computes again. Logits are float32 and cut by `vocab` as those of `TokenLogits`.
+    the backward pass computes again. Logits are float32 and cut by `vocab` as those of `TokenLogits`. Where the kernel
+    is cut over devices each part collects it and sends its gradient: take no more parts than memory asks for.
     """
     n = ids.shape[1]
     parts = next(p for p in range(min(deferred.parts, n), 0, -1) if n % p == 0)
 
-    kernel = constrain(deferred.kernel, 'embed', 'vocab')  # collected once, and its gradient sent once, for all parts
-
     @jax.checkpoint
     def one(part: tuple[Array, Array]) -> Array:
         values, ids = part
-        logits = constrain(values, 'batch', 'length', 'embed').astype(kernel.dtype) @ kernel
+        values = constrain(values, 'batch', 'length', 'embed').astype(deferred.kernel.dtype)
+        logits = values @ deferred.kernel
         logits = logits if deferred.bias is None else logits + deferred.bias
         return score(constrain(logits.astype(jnp.float32), 'batch', 'length', 'vocab'), ids)
 
