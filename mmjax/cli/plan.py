@@ -45,6 +45,11 @@ class Plan(Verb):
         tyro.conf.arg(metavar='FILE.gz', help='also write the compiled program, gzipped', help_behavior_hint=''),
     ] = None
 
+    report: Annotated[
+        str | None,
+        tyro.conf.arg(metavar='FILE.html', help='also write a page with pictures', help_behavior_hint=''),
+    ] = None
+
     def run(self, rest: list[str]) -> dict[str, Any]:
         from mmjax.plan.command import plan_command
 
@@ -57,6 +62,7 @@ class Plan(Verb):
             search=self.search,
             scaling=self.scaling,
             text=self.text,
+            report=self.report,
         )
 
     def show(self, result: dict[str, Any]) -> None:

@@ -6,19 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from mmjax.config import load_stages, override, override_stages
 from mmjax.errors import UserError, nearest
 from mmjax.experiment import NO_INIT, Experiment
+from mmjax.plan.calibration import calibration
 from mmjax.plan.scaling import scaling as scaling_of
 from mmjax.plan.search import search as search_for
-from mmjax.plan.single import plan
+from mmjax.plan.single import only_compile, plan
 from mmjax.plan.topologies import generation_named, parse_topology
 from mmjax.train.files import check_writable
 from mmjax.train.stages import by_name
 
-FLAGS = ('--topology', '--slices', '--stage', '--search', '--scaling', '--text', '--json')
+FLAGS = ('--topology', '--slices', '--stage', '--search', '--scaling', '--report', '--text', '--json')
 
 
 def plan_command(
@@ -31,12 +30,13 @@ def plan_command(
     search: bool = False,
     scaling: bool = False,
     text: str | None = None,
+    report: str | None = None,
 ) -> dict[str, Any]:
     """Plans what a config file returns, with changes as on the command line. See `plan`, `search`, `scaling`.
 
     stage: which experiment of a config that returns several. search: look for the best mesh, remat and accumulation.
     scaling: also at other sizes; the topology may then be a generation alone. text: where the
-    compiled program goes, gzipped.
+    compiled program goes, gzipped. report: where a page with pictures goes.
 
     Raises:
         UserError: on hardware that does not exist, a config that cannot run on it, or a compiler that is not here.
@@ -45,28 +45,30 @@ def plan_command(
         raise UserError('--text: is of one program, and --search and --scaling compile several; plan one of them')
     if search and scaling:
         raise UserError('--scaling: is of one mesh; --search first, then --scaling of what it finds')
-    if text:
-        check_writable(Path(text), flag='--text')
+    for name, place in (('--text', text), ('--report', report)):
+        if place:
+            check_writable(Path(place), flag=name)
     only_compile()
     experiment = _experiment(file, changes, stage=stage)  # first, for --help, which needs no hardware
-    if scaling and ':' not in topology:
-        return scaling_of(experiment, generation_named(topology))
-    hardware = parse_topology(topology, slices=slices)
-    if scaling:
-        return scaling_of(experiment, hardware.generation, base=hardware)
-    if search:
-        return search_for(experiment, hardware)
-    result, program = plan(experiment, hardware)
+    hardware = None if scaling and ':' not in topology else parse_topology(topology, slices=slices)
+    program = ''
+    if hardware is None:
+        result = scaling_of(experiment, generation_named(topology))
+    elif scaling:
+        result = scaling_of(experiment, hardware.generation, base=hardware)
+    elif search:
+        result = search_for(experiment, hardware)
+    else:
+        result, program = plan(experiment, hardware)
+    result |= calibration(result)
     if text and program:
         # Without a time of its own, so that the same program is the same file.
         Path(text).write_bytes(gzip.compress(program.encode(), mtime=0))
+    if report:
+        from mmjax.plan.report import write_report
+
+        write_report(Path(report), result, title=f'{experiment.name} on {result["topology"]}')
     return result
-
-
-def only_compile() -> None:
-    """For the whole process: whatever accelerator is here is left alone, and no program is kept for one that is not."""
-    jax.config.update('jax_platforms', 'cpu')
-    jax.config.update('jax_enable_compilation_cache', False)
 
 
 def _experiment(file: str, changes: Sequence[str], *, stage: str) -> Experiment:

@@ -35,6 +35,12 @@ class Traced(NamedTuple):
     lowered: jax.stages.Lowered
 
 
+def only_compile() -> None:
+    """For the whole process: whatever accelerator is here is left alone, and no program is kept for one that is not."""
+    jax.config.update('jax_platforms', 'cpu')
+    jax.config.update('jax_enable_compilation_cache', False)
+
+
 def devices_of(topology: Topology) -> list[Any]:
     """Devices that are not here; see `tpu_devices`."""
     return gpu_devices(topology) if topology.generation.platform == 'gpu' else tpu_devices(topology)

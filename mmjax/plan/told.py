@@ -20,13 +20,14 @@ def lines(result: Mapping[str, Any]) -> list[str]:
         f'a device, {result["parameters"]:,} parameters',
         'time': _time(result),
         'send': _sent(result),
+        'sum': _sum(result),
         'note': result.get('remark', ''),
     }
     by = ', '.join(f'{name} {result[name]}' for name in COMPILERS if name in result)
     return [
         *search_table(result),
         f'{_hardware(result)} {_verdict(result)}',
-        *(f'  {name}  {row}' for name, row in rows.items() if row),
+        *(f'  {name:4}  {row}' for name, row in rows.items() if row),
         f'  compiled ahead of time by {by} in {result["compile_seconds"]:.0f} s; nothing of it was measured',
         *scaling_table(result),
     ]
@@ -74,3 +75,17 @@ def _sent(result: Mapping[str, Any]) -> str:
     if 'collective_seconds' in result and told:
         told.append(f'{short(result["collective_seconds"])} s on the links by a model, one after another')
     return ', '.join(told) or ('nothing' if result['fits'] else '')
+
+
+def _sum(result: Mapping[str, Any]) -> str:
+    """Of the three times, and what measured steps took in terms of it."""
+    if 'seconds/compute' not in result:
+        return ''
+    total = sum(result[f'seconds/{part}'] for part in ('compute', 'attention', 'links'))
+    name = 'cycles' if 'compute_seconds' in result else 'roofline'
+    told = f'{short(total)} s: {name} + attention + links, one after another'
+    if 'calibration/factor' not in result:
+        return f'{told}; not calibrated by any measured step'
+    factor, low, high, cases = (result[f'calibration/{what}'] for what in ('factor', 'low', 'high', 'cases'))
+    spread = f'{low:.2f} to {high:.2f} in {cases} cases' if cases > 1 else 'one case, its spread is not known'
+    return f'{told}; published steps on hardware took {factor:.2f} times such a sum ({spread})'
