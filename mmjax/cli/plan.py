@@ -34,16 +34,35 @@ class Plan(Verb):
         int, tyro.conf.arg(metavar='N', help='how many such slices, joined by the data-centre network')
     ] = 1
     stage: Annotated[str, tyro.conf.arg(metavar='NAME', help='which stage of a config that has several')] = ''
+    search: Annotated[
+        bool, tyro.conf.arg(help='look for the best mesh, remat policy and accumulation; compiles up to eight times')
+    ] = False
+    scaling: Annotated[
+        bool, tyro.conf.arg(help='also from 16 chips to the largest slice; --topology may be a generation alone')
+    ] = False
     text: Annotated[
         str | None,
         tyro.conf.arg(metavar='FILE.gz', help='also write the compiled program, gzipped', help_behavior_hint=''),
+    ] = None
+
+    report: Annotated[
+        str | None,
+        tyro.conf.arg(metavar='FILE.html', help='also write a page with pictures', help_behavior_hint=''),
     ] = None
 
     def run(self, rest: list[str]) -> dict[str, Any]:
         from mmjax.plan.command import plan_command
 
         return plan_command(
-            self.config, rest, topology=self.topology, slices=self.slices, stage=self.stage, text=self.text
+            self.config,
+            rest,
+            topology=self.topology,
+            slices=self.slices,
+            stage=self.stage,
+            search=self.search,
+            scaling=self.scaling,
+            text=self.text,
+            report=self.report,
         )
 
     def show(self, result: dict[str, Any]) -> None:

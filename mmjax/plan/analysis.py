@@ -38,11 +38,14 @@ def analyse(text: str, topology: Topology, mesh: jax.sharding.Mesh, *, causal: b
     work = cycles(module)
     timed, others = attention(work, causal=causal, peak_flops=generation.flops, fraction=KERNEL_FRACTION)
     seconds = {} if generation.clock_ghz is None else {'compute_seconds': work.cycles / (generation.clock_ghz * 1e9)}
+    roofline = work.roofline_seconds(flops_per_second=generation.flops, bytes_per_second=generation.hbm_gbps * 1e9)
+    on_links = links.seconds(found, links_of(topology, mesh)).total
     return seconds | {
+        'seconds/compute': seconds.get('compute_seconds', roofline),
+        'seconds/attention': sum(one.seconds for one in timed),
+        'seconds/links': on_links,
         'cycles': work.cycles,
-        'roofline_seconds': work.roofline_seconds(
-            flops_per_second=generation.flops, bytes_per_second=generation.hbm_gbps * 1e9
-        ),
+        'roofline_seconds': roofline,
         'dot_flops': work.dot_flops,
         'kernel_seconds': sum(one.seconds for one in timed),
         'kernel_flops': sum(one.flops for one in timed),
@@ -51,6 +54,6 @@ def analyse(text: str, topology: Topology, mesh: jax.sharding.Mesh, *, causal: b
         'kernels_not_counted': sum(call.count for call in others),
         'unknown_cycles': work.unknown,
         'unresolved_loops': len(work.unresolved),
-        'collective_seconds': links.seconds(found, links_of(topology, mesh)).total,
+        'collective_seconds': on_links,
         **told,
     }

@@ -9,7 +9,7 @@ import jax
 
 from mmjax.errors import UserError
 from mmjax.experiment import Experiment
-from mmjax.sharding import partition_spec, replicated
+from mmjax.sharding import placed_batch
 from mmjax.train.state import TrainState
 from mmjax.train.step import step_program
 from mmjax.types import Shapes
@@ -68,10 +68,8 @@ def step_for(
 
     state: as `abstract_state` gives it for the mesh. batch: shapes of a global batch.
     """
-    rows = replicated(mesh).update(spec=partition_spec(['batch'], parameter=False))
-    placed = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=rows) for name, x in batch.items()}
     with jax.set_mesh(mesh):
-        return step_program(experiment, state).lower(state, placed)
+        return step_program(experiment, state).lower(state, placed_batch(batch, mesh))
 
 
 def compile_step(lowered: jax.stages.Lowered, *, quick: bool = False) -> Compiled | OutOfMemory:

@@ -8,7 +8,8 @@ v5p, v6e, tpu7x: peak bf16, HBM and data-centre bandwidth of a chip), divided by
 links: the bidirectional inter-chip bandwidth of a chip there, divided by two directions and by its ports (v4: six links
 of 50 GB/s, Jouppi et al. 2023, arXiv:2304.01433). clock_ghz: v4 from that paper; v5e and v5p nominal, and in keeping
 with the peak: the `estimated_cycles` of a large matrix product over the clock come within 20 % of its FLOPs over the
-peak. Those of v6e and tpu7x are not published, so no seconds are derived from cycles.
+peak. Those of v6e and tpu7x are not published, so no seconds are derived from cycles. dcn_gbps of v4, v6e and tpu7x is
+from memory, not looked up again: plans of several slices of these rest on it.
 
 Slices: the tables of the same pages; of the 3-D generations those show the slices below a cube of 4x4x4 and the
 commonest above, which are whole cubes, A <= B <= C, up to the pod. Links that close a ring exist in every whole cube
@@ -155,7 +156,7 @@ def parse_topology(text: str, *, slices: int = 1) -> Topology:
         raise UserError(
             f'--topology: {text!r} is no NAME:AxB[xC]{_meant(text)} (such as v5p:4x4x4, v5e:16x16, h100:8x8)'
         )
-    generation = _generation(found[1])
+    generation = generation_named(found[1])
     shape = tuple(int(side) for side in found[2].split('x'))
     if shape not in generation.shapes():
         near = ' or '.join(f'{generation.name}:{_written(x)}' for x in _near(generation, shape))
@@ -167,7 +168,8 @@ def parse_topology(text: str, *, slices: int = 1) -> Topology:
     return Topology(generation, shape, slices)
 
 
-def _generation(name: str) -> Generation:
+def generation_named(name: str) -> Generation:
+    """Raises UserError where there is none, with the nearest."""
     if name not in GENERATIONS:
         hint = nearest(name.lower(), GENERATIONS)
         raise UserError(f'--topology: unknown hardware {name!r}{hint} (there are {", ".join(GENERATIONS)})')

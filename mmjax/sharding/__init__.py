@@ -67,11 +67,16 @@ class MeshShape:
     slices: int = dataclasses.field(default=1, metadata={'old': 1})
 
     def build(
-        self, devices: Sequence[Any] | None = None, *, parameters: Callable[[], Any] | None = None
+        self,
+        devices: Sequence[Any] | None = None,
+        *,
+        parameters: Callable[[], Any] | None = None,
+        device_bytes: int | None = None,
     ) -> jax.sharding.Mesh:
         """Returns the mesh of the given devices (default: all), neighbours on the links where it can be.
 
         parameters: gives the abstract parameters with their logical axes, for a shape that depends on them (`Auto`).
+        device_bytes: the memory of a device, for the same, where the devices cannot tell.
 
         Raises:
             UserError: where the axes do not multiply to the number of devices, or `slices` is not how many there are.
@@ -207,6 +212,12 @@ def rows_here(batch_size: int, mesh: jax.sharding.Mesh) -> list[int]:
     sharding = NamedSharding(mesh, partition_spec(['batch'], parameter=False))
     held = sharding.addressable_devices_indices_map((batch_size,)).values()
     return sorted({row for index in held if index for row in range(batch_size)[index[0]]})
+
+
+def placed_batch(batch: Mapping[str, Any], mesh: AnyMesh) -> dict[str, jax.ShapeDtypeStruct]:
+    """Abstract arrays as `place_batch` would place them, for devices that need not be here."""
+    sharding = NamedSharding(mesh, partition_spec(['batch'], parameter=False))
+    return {key: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding) for key, x in batch.items()}
 
 
 def place_batch(batch: Mapping[str, np.ndarray], mesh: jax.sharding.Mesh, *, leading: int = 0) -> dict[str, jax.Array]:

@@ -59,14 +59,18 @@ class Auto(MeshShape):
     """Data parallel between slices; within one, parameters cut over as few devices as hold the state.
 
     state_share: of a device's memory that parameters, gradients and two moments in float32 may take; the rest is for
-    activations. device_gib: its memory; 0: what the device says, and 16 where it says nothing.
+    activations. device_gib: its memory; 0: what the device says, or the caller of `build`, and 16 where none does.
     """
 
     state_share: float = 0.4
     device_gib: float = 0.0
 
     def build(
-        self, devices: Sequence[Any] | None = None, *, parameters: Callable[[], Any] | None = None
+        self,
+        devices: Sequence[Any] | None = None,
+        *,
+        parameters: Callable[[], Any] | None = None,
+        device_bytes: int | None = None,
     ) -> jax.sharding.Mesh:
         devices = jax.devices() if devices is None else devices
         slices = len({getattr(device, 'slice_index', None) or 0 for device in devices})
@@ -74,7 +78,7 @@ class Auto(MeshShape):
         tree = parameters() if parameters else {}
         fitting = [n for n in range(1, within + 1) if within % n == 0 and _divides(tree, n)]
         need = 16 * sum(math.prod(x.shape) for x in jax.tree.leaves(tree))
-        room = self.state_share * (self.device_gib * 2**30 or _memory(devices[0]))
+        room = self.state_share * (self.device_gib * 2**30 or device_bytes or _memory(devices[0]))
         fsdp = next((n for n in fitting if need <= n * room), fitting[-1])
         return MeshShape(data=-1, fsdp=fsdp, slices=slices).build(devices)
 

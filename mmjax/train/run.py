@@ -76,15 +76,22 @@ class Prepared(NamedTuple):
     start: Start | None
 
 
-def prepare(experiment: Experiment, *, run: AnyPath | None, devices: Sequence[Any] | None = None) -> Prepared:
+def prepare(
+    experiment: Experiment,
+    *,
+    run: AnyPath | None,
+    devices: Sequence[Any] | None = None,
+    device_bytes: int | None = None,
+) -> Prepared:
     """Raises UserError on a config that cannot run.
 
     run: its directory; None: what it starts from is not looked for. devices: those of the mesh (default: all here).
+    device_bytes: the memory of one, where it cannot tell.
     """
     experiment.check()
     check_texts(experiment)
     batch = shapes_of_batch(experiment)
-    mesh = mesh_of(experiment, batch, devices)
+    mesh = mesh_of(experiment, batch, devices, device_bytes=device_bytes)
     check_batch(experiment.batch_size, mesh, accumulate=experiment.optim.accumulate)
     shapes = abstract_state(experiment, batch, mesh)
     check_classes(experiment)

@@ -55,10 +55,14 @@ def create_state(experiment: Experiment, batch: Shapes) -> TrainState:
     return TrainState(jnp.zeros((), jnp.int32), params, optim.build(experiment.steps).init(optim.trained(params)), ema)
 
 
-def mesh_of(experiment: Experiment, batch: Shapes, devices: Sequence[Any] | None = None) -> jax.sharding.Mesh:
-    """The mesh of an experiment on these devices (default: all)."""
+def mesh_of(
+    experiment: Experiment, batch: Shapes, devices: Sequence[Any] | None = None, *, device_bytes: int | None = None
+) -> jax.sharding.Mesh:
+    """The mesh of an experiment on these devices (default: all). device_bytes: of memory, where they cannot tell."""
     return experiment.mesh.build(
-        devices, parameters=lambda: jax.eval_shape(lambda: model_parameters(experiment, batch))
+        devices,
+        parameters=lambda: jax.eval_shape(lambda: model_parameters(experiment, batch)),
+        device_bytes=device_bytes,
     )
 
 

@@ -6,7 +6,7 @@ import math
 import jax
 import pytest
 
-from experiments.scale import decoder, prefix_lm, two_tower
+from experiments.scale import decoder, prefix_lm, published, two_tower
 from mmjax.sharding import MESH_AXES, check_batch
 from mmjax.train.run import shapes_of_batch
 from mmjax.train.state import abstract_state
@@ -32,7 +32,9 @@ def connected(width, image, *, layers, hidden, tokens):
 LARGE = functools.partial(connected, image=1024, layers=24, hidden=4096)
 LLAMA3 = LLAMA(4096, heads=4096, keys=1024, hidden=14_336)
 COUNTS = {
-    decoder.llama2_7b: 6_738_415_616,  # as published
+    decoder.llama2_7b: 6_738_415_616,  # as published, and these two
+    published.llama2_70b: 68_976_648_192,
+    published.llama3_8b: 8_030_261_248,
     prefix_lm.b3: 18 * LLAMA(2048, heads=2048, keys=256, hidden=16_384)
     + (2 * 257_152 + 1) * 2048
     + connected(2048, 1152, layers=27, hidden=4304, tokens=256),
@@ -53,6 +55,8 @@ SAID = {
     'b0_4': 0.4,
     'b1_4': 1.4,
     'llama2_7b': 6.74,
+    'llama2_70b': 69.0,
+    'llama3_8b': 8.0,
 }
 DEVICES = {prefix_lm.b8_long: 512}
 

@@ -1,0 +1,111 @@
+"""A plan as one HTML file with pictures: memory and time by kind, what a search found, how a step scales."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmjax.plan.tables import rows_of
+from mmjax.plan.told import lines
+from mmjax.train.figures import PALETTE, data_uri, labels, legend, new_figure
+from mmjax.train.report_html import Html, page, tag
+
+TIMES = {'compute': 'seconds/compute', 'attention (model)': 'seconds/attention', 'links (model)': 'seconds/links'}
+MEMORY = {'arguments': 'argument_gib', 'temporaries': 'temp_gib', 'on the host': 'host_gib'}
+
+
+def write_report(file: Path, result: Mapping[str, Any], *, title: str) -> None:
+    """Writes what `plan`, `search` or `scaling` returned; the file loads nothing from anywhere."""
+    told = lines(result)
+    pictures = [*_memory(result), *_time(result), *_search(result), *_scaling(result)]
+    facts = {name: value for name, value in result.items() if value is not None}
+    file.write_text(
+        page(
+            f'plan of {title}',
+            tag('h1', title),
+            tag('pre', '\n'.join(told)),
+            tag('div', *pictures, class_='wide'),
+            tag('h2', 'All figures'),
+            tag(
+                'div',
+                tag(
+                    'table',
+                    *(tag('tr', tag('th', name), tag('td', _written(value))) for name, value in facts.items()),
+                    class_='arms',
+                ),
+                class_='scroll',
+            ),
+        )
+    )
+
+
+def _memory(result: Mapping[str, Any]) -> list[Html]:
+    if result['fits']:
+        sizes = {name: result[key] for name, key in MEMORY.items()} | {'peak': result['peak_gib']}
+    else:
+        sizes = {'needed': result['need_gib']}
+    figure, axes = new_figure()
+    axes.bar(list(sizes), list(sizes.values()), color=PALETTE[: len(sizes)], width=0.6)
+    axes.axhline(result['limit_gib'], color=PALETTE[4], linewidth=1, label=f'a device has {result["limit_gib"]:.2f}')
+    labels(axes, y='GiB')
+    legend(axes)
+    return [_picture('Memory of a device by kind', figure)]
+
+
+def _time(result: Mapping[str, Any]) -> list[Html]:
+    if 'seconds/compute' not in result:
+        return []
+    figure, axes = new_figure()
+    axes.bar(list(TIMES), [result[key] for key in TIMES.values()], color=PALETTE[: len(TIMES)], width=0.6)
+    labels(axes, y='seconds')
+    return [_picture('Estimated time of a step by kind; what overlaps is not taken off', figure)]
+
+
+def _search(result: Mapping[str, Any]) -> list[Html]:
+    rows = [row for row in rows_of(result, 'search') if row['fits']]
+    if not rows:
+        return []
+    figure, axes = new_figure()
+    _stacked(axes, [str(i) for i in range(1, len(rows) + 1)], rows)
+    labels(axes, x='place in the table', y='seconds')
+    legend(axes)
+    return [_picture('What the search found', figure)]
+
+
+def _scaling(result: Mapping[str, Any]) -> list[Html]:
+    rows = [row for row in rows_of(result, 'scaling') if row['fits']]
+    if not rows:
+        return []
+    devices = [row['devices'] for row in rows]
+    pictures = []
+    curves = {
+        'seconds': ({'links (model)': 'seconds/links', 'compute': 'seconds/compute'}, 'Time of a step'),
+        'GB': ({'sent': 'sent_gb', 'the least': 'bound_gb'}, 'What a device sends'),
+        'GiB': ({'peak': 'peak_gib'}, 'Memory of a device'),
+    }
+    for unit, (names, title) in curves.items():
+        figure, axes = new_figure()
+        for (name, key), color in zip(names.items(), PALETTE, strict=False):
+            axes.plot(devices, [row[key] or 0 for row in rows], color=color, label=name, marker='o', markersize=3)
+        axes.set_xscale('log', base=2)
+        axes.set_xticks(devices, [f'{n:,}' for n in devices])
+        axes.set_ylim(bottom=0)
+        labels(axes, x='devices', y=unit)
+        legend(axes)
+        pictures.append(_picture(f'{title}, the batch of a device kept', figure))
+    return pictures
+
+
+def _stacked(axes: Any, places: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    below = [0.0] * len(rows)
+    for (name, key), color in zip(TIMES.items(), PALETTE, strict=False):
+        values = [row[key] for row in rows]
+        axes.bar(places, values, bottom=below, color=color, label=name, width=0.6)
+        below = [a + b for a, b in zip(below, values, strict=True)]
+
+
+def _picture(title: str, figure: Any) -> Html:
+    return tag('figure', tag('figcaption', title), tag('img', src=data_uri(figure), alt=title))
+
+
+def _written(value: Any) -> str:
+    return f'{value:.6g}' if isinstance(value, float) else f'{value:,}' if type(value) is int else str(value)

@@ -1,0 +1,128 @@
+"""`--scaling`: what a step needs from 16 chips to the largest slice of a generation, the work of a chip kept.
+
+The least that a device has to send in a step, to hold what it does send against. Of parameters P that are cut over n
+devices, of which each computes with all, in numbers of w bytes, with a accumulation steps and r replicas of each part:
+
+    a * w * P * (n - 1) / n      to gather them for the forward pass, by a ring
+    a * w * P * (n - 1) / n      again for the backward pass, which does not keep them
+    a * w * P * (n - 1) / n      to sum their gradients, each device being left with its part
+    2 * w * P / n * (r - 1) / r  to sum those parts over the replicas
+
+Array by array, by the axes that the table of `sharding` cuts it along (`sharding.candidates.held`). Activations that
+neighbours exchange (tensor, sequence, expert) are not in it.
+"""
+
+import dataclasses
+import math
+import sys
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from mmjax.errors import UserError
+from mmjax.experiment import Experiment
+from mmjax.plan.program import GIB
+from mmjax.plan.single import devices_of, remembered
+from mmjax.plan.topologies import Generation, Topology
+from mmjax.sharding import AnyMesh, MeshShape
+from mmjax.sharding.candidates import abstract, grown, held, written
+from mmjax.sharding.presets import Auto
+from mmjax.train.run import shapes_of_batch
+from mmjax.train.state import model_parameters
+
+CHIPS = (16, 64, 512, 4096)  # and the largest slice
+
+
+def sizes(generation: Generation) -> list[Topology]:
+    """A handful of slices that exist, those nearest to a cube."""
+    shapes = [shape for shape in generation.shapes() if math.prod(shape) >= CHIPS[0]]
+    chips = sorted({n for n in (*CHIPS, math.prod(shapes[-1])) if any(math.prod(shape) == n for shape in shapes)})
+    same = ([shape for shape in shapes if math.prod(shape) == n] for n in chips)
+    return [Topology(generation, min(some, key=max)) for some in same]
+
+
+def scaling(experiment: Experiment, generation: Generation, *, base: Topology | None = None) -> dict[str, Any]:
+    """The plan at `base`, and of each of `sizes` `scaling/N/…`: topology, devices, mesh, batch_size, fits and peak_gib,
+    sent_gb and bound_gb of a device, within (their ratio), and seconds/compute, /attention, /links.
+
+    base: the slice that the batch of the config is for; None: the largest of `sizes` with at least one example for each
+    device. Memory and bytes are those of a program for each size, compiled at the lowest level; compute and attention
+    those at the default level at `base`, as no device does more or less at another size. `scaling/limit_devices`: from
+    where on the links take longer than both, if nothing overlaps; None: nowhere.
+
+    Raises:
+        UserError: where the config does not run at `base`.
+    """
+    if generation.platform != 'tpu':
+        raise UserError(f'--scaling: of {generation.name} no time is known; it is for TPU')
+    steps = sizes(generation)
+    base = base or _base(experiment, steps)
+    batch = {name: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype) for name, x in shapes_of_batch(experiment).items()}
+    boxed = jax.eval_shape(lambda: model_parameters(experiment, batch))
+    width = jnp.dtype(experiment.precision).itemsize
+    cut = experiment.mesh
+    if isinstance(cut, Auto):  # as it is at the base
+        hbm = round(generation.hbm_gib * GIB)
+        cut = MeshShape(**cut.build(devices_of(base), parameters=lambda: boxed, device_bytes=hbm).shape)
+    shape = grown(cut, boxed, devices=base.devices)
+    _say(f'{base.name}: compute, at the default level')
+    result, _ = remembered(dataclasses.replace(experiment, mesh=shape), base, quick=False)
+    result = dict(result) | {'scaling/base': base.name}
+    for i, step in enumerate(steps, start=1):
+        row: dict[str, Any] = {'topology': step.name, 'devices': step.devices}
+        try:
+            shape = grown(cut, boxed, devices=step.devices)
+            row |= {'mesh': written(shape, step.devices)}
+            rows, left = divmod(experiment.batch_size * step.devices, base.devices)
+            if left or not rows:
+                raise UserError(f'{experiment.batch_size} examples for {base.devices} devices are no whole number here')
+            row |= {'batch_size': rows}
+            _say(f'{step.name}: {row["mesh"]}, batch {rows}')
+            at, _ = remembered(dataclasses.replace(experiment, mesh=shape, batch_size=rows), step, quick=True)
+        except UserError as error:
+            result |= {f'scaling/{i}/{key}': value for key, value in (row | {'fits': None, 'why': str(error)}).items()}
+            continue
+        row |= {'fits': at['fits'], 'peak_gib': at['peak_gib'] if at['fits'] else at['need_gib']}
+        row |= {'bound_gb': bound(boxed, abstract(shape, step.devices), width=width, steps=at['accumulate']) / 1e9}
+        if at['fits']:
+            sent = sum(value for name, value in at.items() if name.startswith('collective_gb/'))
+            row |= {'sent_gb': sent, 'within': sent / row['bound_gb'] if row['bound_gb'] else None}
+            row |= {part: result.get(part) for part in ('seconds/compute', 'seconds/attention')}
+            row |= {'seconds/links': at['seconds/links']}
+        result |= {f'scaling/{i}/{key}': value for key, value in row.items()}
+    return result | {'scaling/limit_devices': limit(result)}
+
+
+def bound(boxed: Any, mesh: AnyMesh, *, width: int, steps: int = 1) -> float:
+    """Bytes that a device has to send in a step, as the module says. boxed: abstract parameters with their logical
+    axes. width: w. steps: a.
+    """
+    parts = held(boxed, mesh)
+    return width * (3 * steps * parts.gathered + parts.reduced)
+
+
+def limit(result: dict[str, Any]) -> int | None:
+    """The devices of the first size whose links take longer than its compute."""
+    i = 1
+    while f'scaling/{i}/devices' in result:
+        if f'scaling/{i}/seconds/links' in result and result.get(f'scaling/{i}/seconds/compute'):
+            work = result[f'scaling/{i}/seconds/compute'] + result[f'scaling/{i}/seconds/attention']
+            if result[f'scaling/{i}/seconds/links'] > work:
+                return result[f'scaling/{i}/devices']
+        i += 1
+    return None
+
+
+def _base(experiment: Experiment, steps: list[Topology]) -> Topology:
+    fitting = [step for step in steps if experiment.batch_size % step.devices == 0]
+    if not fitting:
+        raise UserError(
+            f'--scaling: batch_size {experiment.batch_size} is no multiple of the devices of {steps[0].name}; name the '
+            f'slice that it is for, as --topology {steps[0].name}'
+        )
+    return fitting[-1]
+
+
+def _say(line: str) -> None:
+    print(f'scaling: {line}', file=sys.stderr, flush=True)

@@ -1,0 +1,205 @@
+"""`--search`: meshes, remat policies and accumulation, by an analytic model first, then by the compiler."""
+
+import dataclasses
+import functools
+import sys
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from mmjax.errors import UserError
+from mmjax.experiment import Experiment
+from mmjax.plan.estimate import POLICIES, Estimate, Facts, estimate, measure, remat_fields, with_remat
+from mmjax.plan.links import Links
+from mmjax.plan.placement import links_of
+from mmjax.plan.program import GIB
+from mmjax.plan.single import devices_of, remembered
+from mmjax.plan.topologies import Topology
+from mmjax.sharding import MeshShape, check_batch
+from mmjax.sharding.candidates import abstract, candidates, has_axis, sizes_of, written
+
+QUICK = 5  # compiles at the lowest level, for memory: of an 8 B model a minute or two of a core each
+FINALISTS = 2  # compiled at the default level, beside the config as it stands
+ACCUMULATE = (1, 2, 4, 8, 16)
+LONG = 16_384  # tokens of an example above which its length is cut too
+PARTS = ('seconds/compute', 'seconds/attention', 'seconds/links')
+
+
+class Choice(NamedTuple):
+    """A candidate and what the analytic model says of it. remat: '' where nothing has such a field."""
+
+    mesh: MeshShape
+    remat: str
+    accumulate: int
+    told: Estimate
+
+
+class Space(NamedTuple):
+    """All choices, by mesh; and what was left out, by why."""
+
+    by_mesh: list[list[Choice]]
+    considered: int
+    refused: int
+
+
+def search(experiment: Experiment, topology: Topology) -> dict[str, Any]:
+    """The plan of the best that was found, with `search/N/…` of all that were compiled at the default level, the best
+    first, and `search/considered`, `/refused` (they do not divide), `/pruned`, `/compiled` and `/cached`.
+
+    The global batch stays. Of each mesh, the remat policy and accumulation that the analytic model finds fastest among
+    those that fit; of the meshes, in the order of its times, up to QUICK are compiled for their memory, until FINALISTS
+    fit. Where the compiler needs more than the model said, the model is corrected by as much for what comes after.
+    The finalists and the config as it stands are ranked by the sum of PARTS: nothing is taken off for what overlaps.
+
+    Raises:
+        UserError: where nothing fits.
+    """
+    if topology.generation.platform != 'tpu':
+        raise UserError(f'--search: of {topology.generation.name} no time is known to rank by; plan without it')
+    policies = POLICIES if remat_fields(experiment) else ('',)
+    facts = measure(experiment, policies)
+    space = _space(experiment, topology, facts, policies)
+    _say(f'{space.considered} candidates, {space.refused} of them do not divide; {len(space.by_mesh)} meshes are left')
+    fitting, tried, cached = _fitting(experiment, topology, space)
+    if not fitting:
+        raise UserError(
+            f'--search: none of the {tried} likeliest of {space.considered} candidates fits {topology.name}; take a '
+            'larger slice or a smaller batch'
+        )
+    rows, pruned = [], space.considered - space.refused - tried
+    for name, one, changed in [*fitting, ('as it stands', experiment, '')]:
+        try:
+            result, was_there = remembered(one, topology, quick=False)
+        except UserError as error:  # the config as it stands
+            _say(f'{name}: {error}')
+            continue
+        cached += was_there
+        tried += 1
+        rows.append((name, result, changed))
+    rows.sort(key=lambda row: (not row[1]['fits'], _total(row[1])))
+    best = dict(rows[0][1])
+    best |= {'search/considered': space.considered, 'search/refused': space.refused, 'search/pruned': pruned}
+    best |= {'search/compiled': tried, 'search/cached': cached}
+    for i, (name, result, changed) in enumerate(rows, start=1):
+        row = {'what': name, 'changes': changed, 'fits': result['fits']}
+        row |= {'mesh': _mesh_of(result), 'accumulate': result['accumulate']}
+        if result['fits']:
+            row |= {'peak_gib': result['peak_gib'], 'seconds': _total(result)}
+            row |= {part: result[part] for part in PARTS}
+        best |= {f'search/{i}/{key}': value for key, value in row.items()}
+    return best
+
+
+def _space(experiment: Experiment, topology: Topology, facts: Facts, policies: tuple[str, ...]) -> Space:
+    devices, all_devices = topology.devices, devices_of(topology)
+    long = facts.tokens >= LONG or experiment.batch_size < devices
+    shapes = candidates(devices, slices=topology.slices, sequence=long, experts=has_axis(facts.boxed, 'expert'))
+    by_mesh, considered, refused = [], 0, 0
+    for shape in shapes:
+        considered += len(policies) * len(ACCUMULATE)
+        try:
+            links: Links = links_of(topology, shape.build(all_devices))
+        except (UserError, NotImplementedError, ValueError):  # its axes do not lie on this torus
+            refused += len(policies) * len(ACCUMULATE)
+            continue
+        found = []
+        for accumulate in ACCUMULATE:
+            try:
+                check_batch(experiment.batch_size, abstract(shape, devices), accumulate=accumulate)
+                told = functools.partial(_estimate, experiment, topology, facts, shape, links, accumulate)
+                found += [Choice(shape, remat, accumulate, told(remat)) for remat in policies]
+            except UserError:
+                refused += len(policies)
+        if found:
+            by_mesh.append(sorted(found, key=lambda choice: choice.told.seconds))
+    return Space(by_mesh, considered, refused)
+
+
+def _estimate(
+    experiment: Experiment,
+    topology: Topology,
+    facts: Facts,
+    shape: MeshShape,
+    links: Links,
+    accumulate: int,
+    remat: str,
+) -> Estimate:
+    return estimate(
+        facts,
+        shape,
+        remat=remat,
+        accumulate=accumulate,
+        batch_size=experiment.batch_size,
+        devices=topology.devices,
+        peak_flops=topology.generation.flops,
+        links=links,
+    )
+
+
+def _fitting(
+    experiment: Experiment, topology: Topology, space: Space
+) -> tuple[list[tuple[str, Experiment, str]], int, int]:
+    """Up to FINALISTS that the compiler finds room for: name, experiment, and the changes that make it; how many were
+    compiled; how many of them were there already.
+    """
+    found, compiled, cached, correction, seen = [], 0, 0, 1.0, set()
+    while compiled < QUICK and len(found) < FINALISTS:
+        choice = next(_in_order(space, seen, limit=topology.generation.hbm_gib * GIB / correction), None)
+        if choice is None:
+            break
+        seen.add(choice)
+        name = _name(choice, topology.devices)
+        try:
+            candidate = _changed(experiment, choice)
+            result, was_there = remembered(candidate, topology, quick=True)
+        except UserError as error:  # an activation that does not divide is found when the step is traced
+            _say(f'{name}: {error}')
+            seen |= {other for mesh in space.by_mesh for other in mesh if other.mesh == choice.mesh}
+            continue
+        compiled += 1
+        cached += was_there
+        needs = result['peak_gib'] if result['fits'] else result['need_gib']
+        guess = choice.told.bytes / GIB
+        _say(f'{name}: {"fits" if result["fits"] else "does not fit"}, {needs:.2f} GiB (the model said {guess:.2f})')
+        correction = max(correction, needs / guess)
+        if result['fits']:
+            found.append((name, candidate, _changes(experiment, choice, topology.devices)))
+            seen |= {other for mesh in space.by_mesh for other in mesh if other.mesh == choice.mesh}
+    return found, compiled, cached
+
+
+def _in_order(space: Space, seen: set[Choice], *, limit: float) -> Iterator[Choice]:
+    """Of each mesh the fastest that has room, the fastest mesh first."""
+    firsts = (next((c for c in mesh if c not in seen and c.told.bytes <= limit), None) for mesh in space.by_mesh)
+    yield from sorted((c for c in firsts if c is not None), key=lambda choice: choice.told.seconds)
+
+
+def _changed(experiment: Experiment, choice: Choice) -> Experiment:
+    optim = dataclasses.replace(experiment.optim, accumulate=choice.accumulate)
+    changed = dataclasses.replace(experiment, mesh=choice.mesh, optim=optim)
+    return with_remat(changed, choice.remat) if choice.remat else changed
+
+
+def _changes(experiment: Experiment, choice: Choice, devices: int) -> str:
+    """On a command line."""
+    mesh = [f'--mesh.{axis} {size}' for axis, size in sizes_of(choice.mesh, devices).items()]
+    mesh = ['mesh=mmjax.sharding:MeshShape', *mesh] if type(experiment.mesh).__name__ == 'Auto' else mesh
+    remat = [f'--{path.replace("_", "-")} {choice.remat}' for path in remat_fields(experiment) if choice.remat]
+    return ' '.join([*mesh, f'--optim.accumulate {choice.accumulate}', *remat])
+
+
+def _name(choice: Choice, devices: int) -> str:
+    remat = f', remat {choice.remat}' if choice.remat else ''
+    return f'{written(choice.mesh, devices)}{remat}, accumulate {choice.accumulate}'
+
+
+def _mesh_of(result: dict[str, Any]) -> str:
+    axes = {name.removeprefix('mesh/'): size for name, size in result.items() if name.startswith('mesh/')}
+    return ' x '.join(f'{axis} {size}' for axis, size in axes.items() if size > 1) or 'one device'
+
+
+def _total(result: dict[str, Any]) -> float:
+    return sum(result.get(part, 0.0) for part in PARTS)
+
+
+def _say(line: str) -> None:
+    print(f'search: {line}', file=sys.stderr, flush=True)

@@ -1,0 +1,182 @@
+"""What is chosen before anything is compiled, and what is made of what the compiler says."""
+
+import dataclasses
+import math
+import shlex
+
+import jax
+import pytest
+
+from mmjax.config import override
+from mmjax.errors import UserError
+from mmjax.plan import search as searching
+from mmjax.plan import single
+from mmjax.plan.estimate import POLICIES, Estimate, estimate, measure, remat_fields, with_remat
+from mmjax.plan.links import Links
+from mmjax.plan.program import Compiled
+from mmjax.plan.tables import search_table
+from mmjax.plan.topologies import parse_topology
+from mmjax.sharding import MESH_AXES, MeshShape
+from mmjax.sharding.candidates import abstract, candidates, held
+from mmjax.train.flops import train_flops
+from mmjax.train.run import prepare, shapes_of_batch
+from mmjax.train.state import abstract_state
+from tests.train import toy
+
+TOPOLOGY = parse_topology('v5e:2x2')
+REPLICAS = MeshShape()
+LINKS = Links(1e9, per_axis=dict.fromkeys(MESH_AXES, 1), wraps=dict.fromkeys(MESH_AXES, False), network=1e9)
+
+
+@pytest.fixture(scope='module')
+def experiment():
+    return toy.experiment(batch_size=32)
+
+
+@pytest.fixture(scope='module')
+def facts(experiment):
+    return measure(experiment, ('none', 'full'))
+
+
+def test_one_example_is_traced(experiment, facts):
+    """Without recomputation the FLOPs are those that training reports; with it there are more, and less is kept."""
+    batch = shapes_of_batch(experiment)
+    params = abstract_state(experiment, batch, abstract(MeshShape(), 1)).params
+    model = train_flops(experiment, params, batch) / 32
+    assert 0.6 * model < facts.flops['none'] < 1.1 * model  # the first layers hand no gradient on to their input
+    assert facts.flops['full'] > facts.flops['none'] and facts.kept['full'] < facts.kept['none']
+
+
+@pytest.mark.parametrize('shape', [MeshShape(), MeshShape(data=1, fsdp=4), MeshShape(data=2, fsdp=1, tensor=2)])
+def test_the_state_is_counted_as_it_is_placed(experiment, facts, shape):
+    mesh = abstract(shape, 4)
+    state = abstract_state(experiment, shapes_of_batch(experiment), mesh)
+    placed = sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(state))
+    assert facts.state * held(facts.boxed, mesh).shard == pytest.approx(placed, rel=0.01)
+
+
+def test_fewer_bytes_and_more_time_with_less_kept(facts):
+    def of(remat, accumulate=1, shape=REPLICAS):
+        return estimate(
+            facts,
+            shape,
+            remat=remat,
+            accumulate=accumulate,
+            batch_size=32,
+            devices=4,
+            peak_flops=1e12,
+            links=LINKS,
+        )
+
+    assert of('full').bytes < of('none').bytes and of('full').seconds > of('none').seconds
+    assert of('none', accumulate=8).bytes < of('none').bytes
+    cut = MeshShape(data=1, fsdp=4)
+    assert of('none', shape=cut).bytes < of('none').bytes
+    assert of('none', accumulate=8, shape=cut).links > of('none', shape=cut).links  # gathered for each part
+
+
+def test_every_mesh_uses_all_devices():
+    for extra in (False, True):
+        found = candidates(64, slices=2, sequence=extra, experts=extra)
+        assert len(set(found)) == len(found) > 10
+        assert all(math.prod(shape.sizes(64)) == 64 and shape.slices == 2 for shape in found)
+
+
+def test_remat_is_set_wherever_there_is_one(experiment):
+    changed = with_remat(experiment, 'full')
+    assert len(remat_fields(experiment)) == 3
+    assert changed.model.fusion.remat == changed.model.encoders['image'].remat == 'full'
+
+
+def test_the_changes_that_are_told_make_the_candidate(experiment):
+    choice = searching.Choice(MeshShape(data=2, fsdp=2), 'attention', 2, Estimate(0.0, 0.0, 0.0))
+    told = searching._changes(experiment, choice, 4)
+    assert override(experiment, shlex.split(told)) == searching._changed(experiment, choice)
+
+
+@pytest.fixture
+def compiler(monkeypatch, facts):
+    """A compiler that needs `factor` times what the model said, and finds a mesh the slower the more it is cut."""
+    said = {}
+
+    class Fake:
+        factor, asked = 1.0, []
+
+    def estimated(*args, **kwargs):
+        told = estimate(*args, **kwargs)
+        said[args[1], kwargs['remat'], kwargs['accumulate']] = told.bytes
+        return dataclasses.replace(told, bytes=told.bytes * 2**12)
+
+    def remembered(experiment, topology, *, quick):
+        Fake.asked.append((experiment.mesh, experiment.model.fusion.remat, quick))
+        key = experiment.mesh, experiment.model.fusion.remat, experiment.optim.accumulate
+        needs = said.get(key, 0) * 2**12 * Fake.factor / 2**30
+        sizes = dict(zip(MESH_AXES, experiment.mesh.sizes(4), strict=True))
+        result = {f'mesh/{axis}': size for axis, size in sizes.items()} | {'accumulate': experiment.optim.accumulate}
+        if needs > topology.generation.hbm_gib:
+            return result | {'fits': False, 'need_gib': needs}, False
+        times = {'seconds/compute': 1.0, 'seconds/attention': 0.0, 'seconds/links': float(experiment.mesh.fsdp)}
+        return result | {'fits': True, 'peak_gib': needs} | times, False
+
+    monkeypatch.setattr(searching, 'POLICIES', ('none', 'full'))
+    monkeypatch.setattr(searching, 'measure', lambda *_: facts)
+    monkeypatch.setattr(searching, 'estimate', estimated)
+    monkeypatch.setattr(searching, 'remembered', remembered)
+    monkeypatch.setattr(searching, 'devices_of', lambda _: jax.devices()[:4])
+    monkeypatch.setattr(searching, 'links_of', lambda *_: LINKS)
+    Fake.asked = []
+    return Fake
+
+
+def test_the_best_comes_first(experiment, compiler):
+    result = searching.search(experiment, TOPOLOGY)
+    told = [result[f'search/{i}/seconds'] for i in (1, 2, 3)]
+    assert told == sorted(told) and result['search/1/seconds'] == 2.0
+    assert sum(quick for *_, quick in compiler.asked) == 2 and len(compiler.asked) == 5
+    counted = result['search/considered'] - result['search/refused'] - result['search/pruned']
+    assert counted == 2 and result['search/compiled'] == 5
+    table = search_table(result)
+    assert 'no overlap is claimed' in table[1] and '2.00 s = 1.00 + 0.00 + 1.00' in table[2]
+
+
+def test_what_the_compiler_says_corrects_the_model(experiment, compiler):
+    compiler.factor = 1e6
+    with pytest.raises(UserError, match=r'none of the \d likeliest of \d+ candidates fits v5e:2x2'):
+        searching.search(experiment, TOPOLOGY)
+    assert len(compiler.asked) == 1  # with the model corrected a millionfold nothing else can fit
+
+
+class Lowered:
+    """A traced program of which only the text is asked."""
+
+    def __init__(self, text):
+        self.as_text = lambda: text
+
+
+def test_a_plan_is_remembered(experiment, monkeypatch, tmp_path):
+    compiled, text = [], 'one program'
+    prepared = prepare(experiment, run=None, devices=jax.devices()[:4])
+
+    def compile_step(lowered, *, quick):
+        compiled.append((lowered.as_text(), quick))
+        return Compiled(1, 1, 1, 1, 1, 0, None, 0.0, '')
+
+    monkeypatch.setenv('MMJAX_DATA', str(tmp_path))
+    monkeypatch.setattr(single, 'trace', lambda *_: single.Traced(prepared, Lowered(text)))
+    monkeypatch.setattr(single, 'compile_step', compile_step)
+    monkeypatch.setattr(single, 'analyse', lambda *_, **__: {'seconds/compute': 1.0, 'seconds/links': 2.0})
+    monkeypatch.setattr(single, 'COMPILERS', {'tpu': 'jax'})
+    first, there = single.remembered(experiment, TOPOLOGY, quick=False)
+    assert not there and first['seconds/compute'] == 1.0 and len(list((tmp_path / 'plans').iterdir())) == 1
+    assert single.remembered(experiment, TOPOLOGY, quick=False) == (first, True)
+    quick, there = single.remembered(experiment, TOPOLOGY, quick=True)
+    assert not there and 'seconds/compute' not in quick and quick['seconds/links'] == 2.0
+    text = 'another'  # of the same config, as after a change of the code
+    single.remembered(experiment, TOPOLOGY, quick=True)
+    assert compiled == [('one program', False), ('one program', True), ('another', True)]
+
+
+def test_there_is_no_time_of_gpus_to_rank_by(experiment):
+    with pytest.raises(UserError, match='no time is known'):
+        searching.search(experiment, parse_topology('h100:1x8'))
+    assert 'offload' not in POLICIES
