@@ -7,7 +7,7 @@ Shapes of PaliGemma (Beyer et al. 2024) and of decoders like Llama 3. NOT RUN HE
     scripts/mmjax plan experiments/scale/prefix_lm.py:b8_long --topology v5p:8x8x8
     scripts/mmjax plan experiments/scale/prefix_lm.py:b30 --topology v5p:8x8x8
 
-Data are synthetic, of the shapes of real ones; `data.source=shards` reads yours. Words and logits share no table.
+Data are synthetic, of the shapes of real ones. Words and logits share no table.
 """
 
 from mmjax.data import Data

@@ -44,7 +44,7 @@ def two_tower(name: str, image: PatchEncoder, text: TokenEncoder, *, pixels: int
         steps=300_000,
         batch_size=batch_size,
         precision='bfloat16',
-        mesh=Fsdp(),
+        mesh=Fsdp(data=-1, fsdp=64),
     )
 
 

@@ -38,10 +38,12 @@ def attend(
     k, v = (constrain(x, 'batch', 'keys', 'heads' if x.shape[2] > 1 else None, 'head_dim') for x in (k, v))
     if tap is not None and tap.is_mutable_collection('intermediates'):
         return _attend_in_the_open(q, k, v, attention_mask(query, key), tap)
-    y = kernels.chosen(q, k)(q, k, v, query, key)
+    kernel = kernels.chosen(q, k)
+    y = kernel(q, k, v, query, key)
     # A kernel alone gives there the uniform average, or anything finite.
     y = jnp.where(reads(query, key)[:, :, None, None], y, 0)
-    return checkpoint_name(constrain(y, 'batch', 'length', 'heads', 'head_dim'), 'attended')
+    y = constrain(y, 'batch', 'length', 'heads', 'head_dim')
+    return y if kernel is kernels.splash else checkpoint_name(y, 'attended')  # which names its own
 
 
 def _attend_in_the_open(

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float
 from mmjax.nn.masks import attention_mask, numbered
 from mmjax.nn.splash import splash
 from mmjax.sharding import platform
+from mmjax.sharding.mapped import here
 from mmjax.types import Tokens
 
 Heads = Float[Array, 'b n h k']
@@ -17,20 +18,28 @@ Keys = Float[Array, 'b m g k']
 Kernel = Callable[[Heads, Keys, Keys, Tokens, Tokens], Heads]
 
 MANY_SCORES = 2**28  # numbers; beyond, whole matrices of them are not kept
+LEAST = 64  # queries of a part
 LONG = 1024  # tokens, from which on a kernel is worth its call
 
 
 def chosen(q: Heads, k: Keys) -> Kernel:
     """The kernel for queries and keys of these shapes and the devices that the program is for."""
-    (b, n, h, width), m = q.shape, k.shape[1]
-    where = platform()
+    place, (_, n, _, width), m = here(), q.shape, k.shape[1]
+    where, cut = platform(), place.parts('length') > 1 or k.shape[2] < place.parts('heads')
     if where == 'tpu' and min(n, m) >= LONG:
         return splash
     # A plan for GPUs that are not here cannot ask which cuDNN they have.
-    here = where in ('gpu', 'cuda') and jax.default_backend() == 'gpu'
-    if here and q.dtype in (jnp.bfloat16, jnp.float16) and width % 8 == 0 and width <= 128:
+    asks = where in ('gpu', 'cuda') and jax.default_backend() == 'gpu'
+    # And it takes queries, keys and values that are cut alike.
+    if asks and not cut and q.dtype in (jnp.bfloat16, jnp.float16) and width % 8 == 0 and width <= 128:
         return cudnn
-    return chunked if b * h * n * m > MANY_SCORES else plain
+    return chunked if _scores(q, k) > MANY_SCORES else plain
+
+
+def _scores(q: Heads, k: Keys) -> float:
+    """How many scores a device has."""
+    (b, n, h, _), m, place = q.shape, k.shape[1], here()
+    return b * n * h * m / (place.parts('batch') * place.parts('length') * place.parts('heads'))
 
 
 def plain(q: Heads, k: Keys, v: Keys, query: Tokens, key: Tokens) -> Heads:
@@ -47,9 +56,10 @@ def chunked(q: Heads, k: Keys, v: Keys, query: Tokens, key: Tokens) -> Heads:
     """Some queries at a time, whose scores are computed again in the backward pass (Rabe & Staats 2021): memory grows
     with the length, not with its square. For devices without a kernel of their own.
     """
-    b, n, h, _ = q.shape
-    fitting = (c for c in range(1, n + 1) if n % c == 0 and b * h * n * k.shape[1] <= c * MANY_SCORES // 32)
-    parts, (of_queries, of_keys) = next(fitting, n), numbered(query, key)
+    # Each part has queries of every device that the length lies on, and some of them: one at a time takes forever.
+    cuts = [c for c in range(1, n + 1) if n % (c * here().parts('length')) == 0 and (c == 1 or n // c >= LEAST)]
+    parts = next((c for c in cuts if _scores(q, k) <= c * MANY_SCORES / 32), cuts[-1])
+    of_queries, of_keys = numbered(query, key)
 
     @jax.checkpoint
     def one(part: tuple[Array, ...]) -> Array:

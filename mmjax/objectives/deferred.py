@@ -8,6 +8,7 @@ from einops import rearrange
 from jaxtyping import Array, Float, Int
 
 from mmjax.sharding import constrain
+from mmjax.sharding.mapped import here
 from mmjax.types import Deferred
 
 
@@ -17,7 +18,7 @@ def by_parts(score: Callable[[Array, Array], Array], deferred: Deferred, ids: In
     is cut over devices each part collects it and sends its gradient: take no more parts than memory asks for.
     """
     n = ids.shape[1]
-    parts = next(p for p in range(min(deferred.parts, n), 0, -1) if n % p == 0)
+    parts = next(p for p in range(min(deferred.parts, n), 0, -1) if n % (p * here().parts('length')) == 0)
 
     @jax.checkpoint
     def one(part: tuple[Array, Array]) -> Array:

@@ -20,7 +20,7 @@ KERNEL_FRACTION = 0.5
 def analyse(text: str, topology: Topology, mesh: jax.sharding.Mesh, *, causal: bool) -> dict[str, Any]:
     """Flat figures of one step on one device; see `plan` for their names.
 
-    causal: whether its attention kernels skip what comes after a query.
+    causal: whether all its attention kernels leave out what comes after a query.
     """
     generation, module = topology.generation, parse(text)
     found = collectives(module, mesh.shape)
@@ -51,7 +51,9 @@ def analyse(text: str, topology: Topology, mesh: jax.sharding.Mesh, *, causal: b
         'kernel_flops': sum(one.flops for one in timed),
         'kernel_fraction': KERNEL_FRACTION,
         'kernels': sum(one.call.count for one in timed),
-        'kernels_not_counted': sum(call.count for call in others),
+        'other_kernels': sum(call.count for call in others if call.bytes),
+        'other_kernel_seconds': sum(call.bytes for call in others) / (generation.hbm_gbps * 1e9),
+        'conditionals': work.conditions,
         'unknown_cycles': work.unknown,
         'unresolved_loops': len(work.unresolved),
         'collective_seconds': on_links,

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+from mmjax.nn.splash import BLOCK
 from mmjax.plan.hlo import Array
 from mmjax.plan.rollup import CustomCall, Rollup
 
@@ -20,7 +21,7 @@ PRODUCTS = {
 
 @dataclasses.dataclass(frozen=True)
 class KernelTime:
-    """Of all runs of one kernel. flops: of the dense product, or of its causal half. label: that this is a model."""
+    """Of all runs of one kernel. flops: dense, or what a causal mask leaves. label: that this is a model."""
 
     call: CustomCall
     part: str
@@ -32,28 +33,26 @@ class KernelTime:
 def attention(
     rollup: Rollup, *, causal: bool, peak_flops: float, fraction: float
 ) -> tuple[list[KernelTime], list[CustomCall]]:
-    """Time of the attention kernels among the custom calls, and the Pallas calls that are none.
+    """Time of the attention kernels among the custom calls, and the custom calls that are none.
 
-    Every query with every key, halved where the caller says that the mask is causal: (m + 1) / 2m of the pairs. The
-    seconds are those FLOPs at an assumed fraction of the device's peak.
+    Every query with every key; where the caller says that all masks are causal, without the blocks that they leave out.
+    The seconds are those FLOPs at an assumed fraction of the device's peak.
     """
     timed, others = [], []
     for call in rollup.custom_calls:
-        if call.target != 'tpu_custom_call':
-            continue
         part, pair = part_of(call), _queries_keys(call)
         if part is None or pair is None:
             others.append(call)
             continue
         dense = attention_flops(*pair, part=part)
-        flops = call.count * (causal_half(dense, keys=pair[1].dims[-2]) if causal else dense)
+        flops = call.count * (causal_part(dense, keys=pair[1].dims[-2]) if causal else dense)
         timed.append(KernelTime(call, part, flops, flops / (fraction * peak_flops)))
     return timed, others
 
 
-def causal_half(dense: int, *, keys: int) -> int:
-    """Of as many queries as keys, each with itself and what is before it."""
-    return dense * (keys + 1) // (2 * keys)
+def causal_part(dense: int, *, keys: int) -> int:
+    """Of as many queries as keys, each block with itself and what is before it: (m + block) / 2m of the pairs."""
+    return dense * min(keys + BLOCK, 2 * keys) // (2 * keys)
 
 
 def part_of(call: CustomCall) -> str | None:

@@ -11,6 +11,7 @@ import jax
 
 from mmjax.config import config_hash
 from mmjax.data.prepare import local_dir
+from mmjax.encoders.text import CausalTokenEncoder
 from mmjax.experiment import Experiment
 from mmjax.plan.analysis import analyse
 from mmjax.plan.gpu import gpu_devices
@@ -65,9 +66,11 @@ def plan(experiment: Experiment, topology: Topology) -> tuple[dict[str, Any], st
 
     Of the program of one device: `cycles` as the compiler estimates them, loops by their trip counts, and
     `compute_seconds`, those over the clock, where it is known; `roofline_seconds`, each instruction bounded by the peak
-    or by its bytes; neither has the attention kernels, whose `kernel_seconds` are `kernel_flops` at `kernel_fraction`
-    of the peak, nor other kernels (`kernels_not_counted`), nor the links. `collective_gb/KIND` is what a device sends,
-    and by mesh axes `collectives/KIND/AXES/…`; `collective_seconds` by the model of `links`, one after another.
+    or by its bytes. Neither has the attention kernels, whose `kernel_seconds` are `kernel_flops` at `kernel_fraction`
+    of the peak, every query with every key but in a model of causal texts alone; nor other custom calls, whose
+    `other_kernel_seconds` are their bytes over the bandwidth of the memory; nor the links. Of `conditionals` all
+    branches are counted. `collective_gb/KIND` is what a device sends, and by mesh axes `collectives/KIND/AXES/…`;
+    `collective_seconds` by the model of `links`, one after another.
     `seconds/compute`, `seconds/attention` and `seconds/links` are these three again, for sums; compute is the roofline
     where no clock is known. `commit`: of the code, where it is a clone.
     """
@@ -125,7 +128,7 @@ def _planned(experiment: Experiment, topology: Topology, traced: Traced, *, quic
         result['remark'] = '; '.join(topology.remarks)
     if isinstance(outcome, OutOfMemory):
         return result, ''
-    causal = all(objective.causal for objective in experiment.objectives.values())
+    causal = all(isinstance(encoder, CausalTokenEncoder) for encoder in experiment.model.encoders.values())
     told = analyse(outcome.text, topology, prepared.mesh, causal=causal)
     if quick:
         told = {name: value for name, value in told.items() if name.startswith(QUICKLY)}

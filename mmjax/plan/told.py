@@ -60,8 +60,8 @@ def _time(result: Mapping[str, Any]) -> str:
     if result['kernels']:
         told += f'; {result["kernels"]} attention kernels {short(result["kernel_seconds"])} s by a model'
         told += f' ({result["kernel_fraction"]:.0%} of peak)'
-    if result['kernels_not_counted']:
-        told += f'; left out: {result["kernels_not_counted"]} other kernels'
+    if result['other_kernels']:
+        told += f'; {result["other_kernels"]} other kernels {short(result["other_kernel_seconds"])} s by their bytes'
     if result['unknown_cycles']:
         told += f'; left out: {result["unknown_cycles"]} instructions without an estimate'
     if result['unresolved_loops']:

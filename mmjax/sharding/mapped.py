@@ -56,6 +56,11 @@ class Place:
         return jax.lax.scan(step, (stay, travel), length=parts)[0]
 
 
+def here() -> Place:
+    """Of the mesh of `jax.set_mesh`."""
+    return Place(jax.sharding.get_abstract_mesh())
+
+
 def shard_mapped(local: Callable[..., Any], inputs: list[Any], outputs: list[Any]) -> Callable[..., Any]:
     """`local(place, *arrays) -> arrays`, on each device with its part of every array.
 

@@ -18,6 +18,7 @@ from mmjax.fusion.routed import Routed
 from mmjax.model import Model
 from mmjax.nn.attention import Attention
 from mmjax.nn.block import Block
+from mmjax.nn.kernels import LONG
 from mmjax.objectives.cross_entropy import CrossEntropy
 from mmjax.optim import AdamW, WarmupConstant
 from mmjax.types import Tokens
@@ -113,7 +114,7 @@ def mixture(size: Size) -> Experiment:
     return dataclasses.replace(base, model=base.model.clone(fusion=fusion))
 
 
-def tokens(*, rows: int = 4, length: int = 64, width: int = 64) -> Tokens:
+def tokens(*, rows: int = 4, length: int = LONG, width: int = 64) -> Tokens:
     """Rows of several lengths, one of them empty, half of each prefix and half causal: all that a mask can say."""
     values = jax.random.normal(jax.random.key(1), (rows, length, width))
     real = np.linspace(length, 0, rows).astype(int)

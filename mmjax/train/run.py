@@ -98,7 +98,7 @@ def prepare(
     check_objectives(experiment, shapes.params, batch)
     check_alone(experiment, shapes.params, batch)
     check_evaluations(experiment, shapes.params)
-    begins = run is not None and not has_checkpoint(run)
+    begins = run is not None and not shared(lambda: has_checkpoint(run))
     return Prepared(mesh, batch, shapes, find_start(experiment, shapes.params, run=run) if begins else None)
 
 

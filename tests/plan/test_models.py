@@ -49,7 +49,7 @@ def test_splash_attention_by_its_products():
     found = rollup.cycles(hlo.parse(texts.read('splash')))
     product = 2 * 2 * 4 * 1024 * 1024 * 128
     timed, others = kernels.attention(found, causal=False, peak_flops=1e12, fraction=0.5)
-    assert others == []
+    assert not any(other.bytes for other in others)
     assert [(one.part, one.flops) for one in timed] == [
         ('fwd', 3 * 2 * product),
         ('fwd', 3 * 2 * product),
@@ -58,7 +58,7 @@ def test_splash_attention_by_its_products():
     ]
     assert all(one.seconds == one.flops / 0.5e12 and one.label == 'model' for one in timed)
     half, _ = kernels.attention(found, causal=True, peak_flops=1e12, fraction=0.5)
-    pairs = sum(1 for query in range(1024) for key in range(1024) if key <= query)
+    pairs = sum(1 for query in range(1024) for key in range(1024) if key // 512 <= query // 512)
     assert half[0].flops == 3 * 2 * product * pairs // 1024**2
 
 
@@ -84,8 +84,6 @@ def test_fewer_heads_of_keys_and_the_fused_backward_kernel():
 
 
 def test_other_kernels_are_handed_back():
-    other = call('a/my_kernel/pallas_call', 1)
-    timed, others = kernels.attention(
-        listed(other, call('', 1, target='AllocateBuffer')), causal=False, peak_flops=1.0, fraction=1.0
-    )
-    assert (timed, others) == ([], [other])
+    other, buffer = call('a/my_kernel/pallas_call', 1), call('', 1, target='AllocateBuffer')
+    timed, others = kernels.attention(listed(other, buffer), causal=False, peak_flops=1.0, fraction=1.0)
+    assert (timed, others) == ([], [other, buffer])

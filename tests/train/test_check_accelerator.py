@@ -50,7 +50,7 @@ def test_attention_is_held_against_the_plain_formula(monkeypatch):
 
 def test_what_is_drawn_holds_every_kind_of_row():
     mask = np.asarray(tokens().mask)
-    assert mask.sum(axis=1).tolist() == [64, 42, 21, 0]
+    assert mask.sum(axis=1).tolist() == [1024, 682, 341, 0]
     batch = first_batch(experiment(SMALL))
     assert batch['image'].shape == (32, 16, 16, 3) and set(batch['answer'].tolist()) == {0, 1, 2, 3}
     assert Attention(heads=SMALL.heads).heads_of('query', SMALL.width)[1] >= 8
