@@ -62,10 +62,10 @@ class Estimate:
         return self.compute + self.links
 
 
-def remat_fields(experiment: Experiment) -> list[str]:
-    """Paths of all fields called `remat`, as a command line names them."""
+def remat_fields(experiment: Experiment) -> dict[str, str]:
+    """All fields of the model called `remat`, by their paths as a command line names them."""
     tree = to_tree(experiment, annotation=type(experiment))
-    return [spot.name for spot in walk(tree) if spot.path[-1] == 'remat' and spot.path[0] == 'model']
+    return {spot.name: spot.value for spot in walk(tree) if spot.path[-1] == 'remat' and spot.path[0] == 'model'}
 
 
 def with_remat(experiment: Experiment, policy: str) -> Experiment:

@@ -16,6 +16,7 @@ from mmjax.plan.single import devices_of, remembered
 from mmjax.plan.topologies import Topology
 from mmjax.sharding import MeshShape, check_batch
 from mmjax.sharding.candidates import abstract, candidates, has_axis, sizes_of, written
+from mmjax.sharding.presets import Auto
 
 QUICK = 5  # compiles at the lowest level, for memory: of an 8 B model a minute or two of a core each
 FINALISTS = 2  # compiled at the default level, beside the config as it stands
@@ -66,7 +67,8 @@ def search(experiment: Experiment, topology: Topology) -> dict[str, Any]:
             'larger slice or a smaller batch'
         )
     rows, pruned = [], space.considered - space.refused - tried
-    for name, one, changed in [*fitting, ('as it stands', experiment, '')]:
+    stands = [('as it stands', experiment, '')] if all(changed for *_, changed in fitting) else []
+    for name, one, changed in [*fitting, *stands]:
         try:
             result, was_there = remembered(one, topology, quick=False)
         except UserError as error:  # the config as it stands
@@ -180,11 +182,15 @@ def _changed(experiment: Experiment, choice: Choice) -> Experiment:
 
 
 def _changes(experiment: Experiment, choice: Choice, devices: int) -> str:
-    """On a command line."""
-    mesh = [f'--mesh.{axis} {size}' for axis, size in sizes_of(choice.mesh, devices).items()]
-    mesh = ['mesh=mmjax.sharding:MeshShape', *mesh] if type(experiment.mesh).__name__ == 'Auto' else mesh
-    remat = [f'--{path.replace("_", "-")} {choice.remat}' for path in remat_fields(experiment) if choice.remat]
-    return ' '.join([*mesh, f'--optim.accumulate {choice.accumulate}', *remat])
+    """On a command line, what differs; '' where nothing does. An axis that is -1 takes what the others leave."""
+    sizes = sizes_of(choice.mesh, devices)
+    told = ['mesh=mmjax.sharding:MeshShape'] * isinstance(experiment.mesh, Auto)
+    told += [f'--mesh.{axis} {n}' for axis, n in sizes.items() if getattr(experiment.mesh, axis) not in (-1, n)]
+    if choice.accumulate != experiment.optim.accumulate:
+        told.append(f'--optim.accumulate {choice.accumulate}')
+    fields = remat_fields(experiment) if choice.remat else {}
+    told += [f'--{path.replace("_", "-")} {choice.remat}' for path, old in fields.items() if old != choice.remat]
+    return ' '.join(told)
 
 
 def _name(choice: Choice, devices: int) -> str:

@@ -25,7 +25,7 @@ from mmjax.train.manifest import code_version
 from mmjax.train.run import Prepared, prepare
 
 QUICKLY = ('collective', 'seconds/links')  # what the lowest level of optimisation tells of beside memory
-SHOWS = ('command.py', 'told.py', 'tables.py', 'report.py', 'search.py', 'scaling.py', 'estimate.py')  # read no program
+SHOWS = ('calibration', 'command', 'estimate', 'report', 'scaling', 'search', 'tables', 'told')  # read no program
 COMPILERS = {'tpu': 'libtpu', 'gpu': 'jax-cuda13-plugin'}
 
 
@@ -100,8 +100,9 @@ def cache_dir() -> Path:
 
 def _key(experiment: Experiment, topology: Topology, traced: Traced, *, quick: bool) -> str:
     mesh, digest = traced.prepared.mesh, hashlib.sha256(traced.lowered.as_text().encode())
-    for source in sorted(set(Path(__file__).parent.glob('*.py')) - {Path(__file__).parent / x for x in SHOWS}):
-        digest.update(source.read_bytes())
+    for source in sorted(Path(__file__).parent.glob('*.py')):
+        if source.stem not in SHOWS:
+            digest.update(source.read_bytes())
     told = (config_hash(experiment), topology.name, topology.slices, _versions(topology), compiler_options(mesh))
     order = [device.id for device in mesh.devices.flat]
     digest.update(json.dumps([*told, order, quick]).encode())

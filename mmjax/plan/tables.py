@@ -17,7 +17,7 @@ def search_table(result: Mapping[str, Any]) -> list[str]:
         else:
             time = 'does not fit'
         what = f'{row["what"]} ({row["mesh"]})' if row['what'] == 'as it stands' else row['what']
-        rows += [f'  {i}  {what}: {time}', *([f'     {row["changes"]}'] if row['changes'] else [])]
+        rows += [f'  {i}  {what}: {time}', f'     {row["changes"] or "the config as it stands"}']
     return [
         '{considered} candidates: {refused} do not divide, {pruned} put aside by an analytic model, {compiled} '
         'compiled ({cached} of them before)'.format(**told),

@@ -71,6 +71,11 @@ def config(tmp_path):
         (['--topology', 'v5e:2x2', '--slice', '2'], "did you mean '--slices'"),
         (['--topology', 'v5e:2x2', '--stage', 'x'], 'no stages'),
         (['--topology', 'v5e:2x2', '--text', '/nowhere/x.gz'], '--text'),
+        (['--topology', 'v5e:2x2', '--report', '/nowhere/x.html'], '--report'),
+        (['--topology', 'v5e:2x2', '--search', '--text', 'x.gz'], 'compile several'),
+        (['--topology', 'v5e:2x2', '--search', '--scaling'], '--search first'),
+        (['--topology', 'v5q', '--scaling'], "did you mean 'v5"),
+        (['--topology', 'h100', '--scaling'], 'it is for TPU'),
     ],
 )
 def test_mistakes_are_told_in_a_line(config, arguments, said, capsys):
@@ -118,13 +123,18 @@ def test_two_plans_at_once(config, monkeypatch, tmp_path, capsys):
 
 @needs_libtpu
 def test_a_small_step_fits_and_an_absurd_one_misses(config, tmp_path):
-    done = plan(config, '--topology', 'v5e:2x2', '--json', str(tmp_path / 'x.json'), '--text', str(tmp_path / 'x.gz'))
+    files = {kind: str(tmp_path / f'x.{kind}') for kind in ('json', 'gz', 'html')}
+    done = plan(
+        config, '--topology', 'v5e:2x2', '--json', files['json'], '--text', files['gz'], '--report', files['html']
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith('v5e:2x2: fits: peak')
     result = json.loads((tmp_path / 'x.json').read_text())
     limit = parse_topology('v5e:2x2').generation.hbm_gib
     assert result['fits'] and 0 < result['peak_gib'] < 0.1 < result['limit_gib'] == limit
     assert result['mesh/data'] == result['devices'] == 4
+    assert (tmp_path / 'x.html').read_text().count('data:image/svg+xml') == 2
+    assert result['seconds/compute'] == result['compute_seconds'] and 'commit' in result
     assert result['cycles'] > 0 and result['compute_seconds'] > 0 and result['collective_seconds'] > 0
     # Data parallel: every device has the sum of all gradients, in float32.
     assert result['collectives/all-reduce/data/out_gb'] == pytest.approx(4e-9 * result['parameters'], rel=0.02)

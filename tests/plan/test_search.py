@@ -91,7 +91,10 @@ def test_remat_is_set_wherever_there_is_one(experiment):
 def test_the_changes_that_are_told_make_the_candidate(experiment):
     choice = searching.Choice(MeshShape(data=2, fsdp=2), 'attention', 2, Estimate(0.0, 0.0, 0.0))
     told = searching._changes(experiment, choice, 4)
-    assert override(experiment, shlex.split(told)) == searching._changed(experiment, choice)
+    again, candidate = override(experiment, shlex.split(told)), searching._changed(experiment, choice)
+    assert again.mesh.sizes(4) == candidate.mesh.sizes(4)
+    assert dataclasses.replace(again, mesh=candidate.mesh) == candidate
+    assert searching._changes(experiment, searching.Choice(MeshShape(), 'none', 1, choice.told), 4) == ''
 
 
 @pytest.fixture
@@ -129,7 +132,7 @@ def compiler(monkeypatch, facts):
 
 
 def test_the_best_comes_first(experiment, compiler):
-    result = searching.search(experiment, TOPOLOGY)
+    result = searching.search(dataclasses.replace(experiment, mesh=MeshShape(data=1, fsdp=4)), TOPOLOGY)
     told = [result[f'search/{i}/seconds'] for i in (1, 2, 3)]
     assert told == sorted(told) and result['search/1/seconds'] == 2.0
     assert sum(quick for *_, quick in compiler.asked) == 2 and len(compiler.asked) == 5
@@ -137,6 +140,10 @@ def test_the_best_comes_first(experiment, compiler):
     assert counted == 2 and result['search/compiled'] == 5
     table = search_table(result)
     assert 'no overlap is claimed' in table[1] and '2.00 s = 1.00 + 0.00 + 1.00' in table[2]
+    assert table[3].strip() == '--mesh.data 4 --mesh.fsdp 1' and 'as it stands (fsdp 4)' in table[6]
+    compiler.asked.clear()
+    assert searching.search(experiment, TOPOLOGY)['search/1/changes'] == ''  # the config is the best: compiled once
+    assert len(compiler.asked) == 4
 
 
 def test_what_the_compiler_says_corrects_the_model(experiment, compiler):
