@@ -48,8 +48,12 @@ def model_parameters(experiment: Experiment, batch: Shapes) -> Any:
 
 
 def create_state(experiment: Experiment, batch: Shapes) -> TrainState:
-    """The state before the first step, of fresh parameters. The optimiser knows those that train alone."""
-    params = nn.meta.unbox(model_parameters(experiment, batch))
+    """The state before the first step, of fresh parameters."""
+    return _state_of(experiment, nn.meta.unbox(model_parameters(experiment, batch)))
+
+
+def _state_of(experiment: Experiment, params: Any) -> TrainState:
+    """The state before the first step, of these parameters. The optimiser knows those that train alone."""
     ema = jax.tree.map(jnp.copy, params) if experiment.optim.ema else None
     optim = experiment.optim
     return TrainState(jnp.zeros((), jnp.int32), params, optim.build(experiment.steps).init(optim.trained(params)), ema)
@@ -68,8 +72,9 @@ def mesh_of(
 
 def abstract_state(experiment: Experiment, batch: Shapes, mesh: AnyMesh) -> TrainState:
     """Shapes, dtypes and shardings of the state. Moments and moving average live where their parameters live."""
-    state = jax.eval_shape(lambda: create_state(experiment, batch))
-    params = parameter_shardings(jax.eval_shape(lambda: model_parameters(experiment, batch)), mesh)
+    fresh = jax.eval_shape(lambda: model_parameters(experiment, batch))  # the model is traced once
+    state = jax.eval_shape(lambda params: _state_of(experiment, params), nn.meta.unbox(fresh))
+    params = parameter_shardings(fresh, mesh)
     opt_state = optax.tree.map_params(
         experiment.optim.build(experiment.steps),
         lambda _, sharding: sharding,

@@ -13,7 +13,7 @@ from mmjax import config
 from mmjax.data import Bpe, Data, Item, Reader, Source, eval_batches
 from mmjax.data.bpe import train_bpe
 from mmjax.data.builders.emoji import entries
-from mmjax.data.tokenizer import FIRST
+from mmjax.data.tokenizer import CUT, FIRST
 from mmjax.errors import UserError
 
 
@@ -82,7 +82,8 @@ def test_ids_are_those_of_the_library(learned):
         assert tokenizer.decode(expected) == learned.decode(ids)
 
 
-def test_what_is_absent_or_cut(learned):
+def test_what_is_absent_or_cut(learned, monkeypatch):
+    monkeypatch.delitem(CUT, ('text', 2), raising=False)  # as if no tokenizer had been cut before
     absent = learned({'text': None})
     assert not absent['text'].any() and not absent['text/present']
     short = dataclasses.replace(learned, length=2)

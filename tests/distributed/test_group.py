@@ -33,7 +33,10 @@ def local(*args, **env):
     done = subprocess.run(
         [ROOT / 'scripts/launch/local', '--processes', '2', '--devices', '2', '--', *map(str, args)],
         env=os.environ
-        | {'MMJAX_PYTHON': sys.executable, 'XLA_FLAGS': f'{GPU_FLAGS} {DETERMINISTIC_FLAGS}'}
+        | {
+            'MMJAX_PYTHON': sys.executable,
+            'XLA_FLAGS': f'{os.environ["XLA_FLAGS"]} {GPU_FLAGS} {DETERMINISTIC_FLAGS}',
+        }
         | CACHE
         | env,
         cwd=ROOT,

@@ -93,8 +93,9 @@ def test_intervals_cover_what_more_of_the_same_gives():
     covered = []
     for _ in range(60):
         some = rng.choice(3000, 60, replace=False)
-        found = Captions().metrics(columns([written[i] for i in some], [[told[i]] for i in some]), {})
-        assert found == Captions().metrics(columns([written[i] for i in some], [[told[i]] for i in some]), {})
+        given = columns([written[i] for i in some], [[told[i]] for i in some])
+        found = Captions().metrics(given, {})
+        assert len(covered) > 2 or found == Captions().metrics(given, {})  # the same draws each time
         names = ('exact_match', 'chrf')  # runs of words are rarer among more texts, so that CIDEr-D is another there
         covered.append([found[f'{name}_low'] <= whole[name] <= found[f'{name}_high'] for name in names])
         assert found['cider_d_low'] < found['cider_d'] < found['cider_d_high']

@@ -78,23 +78,26 @@ def agree(found, expected):
         np.testing.assert_allclose(a, b, atol=2e-5 * float(np.abs(b).max()))
 
 
-@pytest.mark.parametrize('case', CASES)
-def test_splash_agrees(case):
+@functools.cache
+def case_and_outcome(case):
+    """What a kernel is given, and what the plain one makes of it, compiled once for all kernels."""
     query, key = CASES[case]
     key = query if key is None else key
-    given = arrays(query.mask.shape[1], key.mask.shape[1])
-    expected = outcome(plain, *given, query, key)
-    agree(outcome(functools.partial(splash, interpret=True), *given, query, key), expected)
+    given = (*arrays(query.mask.shape[1], key.mask.shape[1]), query, key)
+    return given, outcome(plain, *given)
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_splash_agrees(case):
+    given, expected = case_and_outcome(case)
+    agree(outcome(functools.partial(splash, interpret=True), *given), expected)
 
 
 @pytest.mark.parametrize('case', CASES)
 def test_chunks_agree(case, monkeypatch):
-    query, key = CASES[case]
-    key = query if key is None else key
-    given = arrays(query.mask.shape[1], key.mask.shape[1])
-    expected = outcome(plain, *given, query, key)
+    given, expected = case_and_outcome(case)
     monkeypatch.setattr(kernels, 'MANY_SCORES', 300_000)
-    agree(outcome(chunked, *given, query, key), expected)
+    agree(outcome(chunked, *given), expected)
 
 
 def test_fewer_heads_of_keys_on_a_mesh_that_cuts_everything():
