@@ -57,6 +57,7 @@ def chunked(q: Heads, k: Keys, v: Keys, query: Tokens, key: Tokens) -> Heads:
     with the length, not with its square. For devices without a kernel of their own.
     """
     # Each part has queries of every device that the length lies on, and some of them: one at a time takes forever.
+    n = q.shape[1]
     cuts = [c for c in range(1, n + 1) if n % (c * here().parts('length')) == 0 and (c == 1 or n // c >= LEAST)]
     parts = next((c for c in cuts if _scores(q, k) <= c * MANY_SCORES / 32), cuts[-1])
     of_queries, of_keys = numbered(query, key)

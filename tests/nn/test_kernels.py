@@ -13,7 +13,7 @@ from mmjax.nn import splash as splash_module
 from mmjax.nn.kernels import chunked, plain
 from mmjax.nn.masks import attention_mask, numbered, passed, reads
 from mmjax.nn.splash import splash
-from mmjax.sharding import MeshShape
+from mmjax.sharding import MESH_AXES, MeshShape
 from mmjax.types import Order, Tokens, concatenate
 
 B, H = 2, 4
@@ -157,6 +157,17 @@ def test_the_choice(monkeypatch, where, length, dtype, expected):
     monkeypatch.setattr(kernels, 'platform', lambda: where)
     x = jnp.zeros((4, length, 4, 64), dtype)
     assert kernels.chosen(x, x).__name__ == expected
+
+
+def test_the_choice_is_by_what_a_device_has(monkeypatch):
+    """A batch of a pod's two towers: 32,768 images of 256 tokens, 128 for a device."""
+    monkeypatch.setattr(kernels, 'platform', lambda: 'tpu')
+    x = jax.ShapeDtypeStruct((32_768, 256, 16, 88), 'bfloat16')
+    mesh = jax.sharding.AbstractMesh(MeshShape(data=4, fsdp=64).sizes(256), MESH_AXES)
+    with jax.sharding.use_abstract_mesh(mesh):
+        chosen = []
+        jax.eval_shape(lambda x: chosen.append(kernels.chosen(x, x).__name__), x)
+    assert chosen == ['plain']
 
 
 def inside(equation):

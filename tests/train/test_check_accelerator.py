@@ -8,36 +8,37 @@ import pytest
 
 from mmjax.errors import UserError
 from mmjax.nn.attention import Attention
-from mmjax.train import check_accelerator
-from mmjax.train.check_accelerator import FLOAT32, SAME, attention_apart, check_meshes, first_batch, main
+from mmjax.train import check_accelerator, mesh_equality
+from mmjax.train.check_accelerator import FLOAT32, attention_apart, check_meshes, first_batch, main
 from mmjax.train.check_parts import SMALL, experiment, tokens
+from mmjax.train.mesh_equality import SAME
 
 
 def test_meshes_that_agree_pass_and_others_are_named(monkeypatch):
     """Each distinct mesh of eight devices is asked once, against one device."""
     asked = []
 
-    def losses(of, devices, wrong=()):
-        asked.append((type(of.mesh).__name__, len(devices)))
+    def losses(of, devices=None, wrong=()):
+        asked.append((type(of.mesh).__name__, len(devices or jax.devices())))
         return [2.0, 1.0 + 2 * SAME * (type(of.mesh).__name__ in wrong)]
 
-    monkeypatch.setattr(check_accelerator, 'losses', losses)
+    monkeypatch.setattr(mesh_equality, 'losses', losses)
     found = check_meshes()
     assert found['mesh/passed'] is True and found['mesh/fsdp_tp'] == 0
     assert asked[0] == ('Dp', 1) and ('FsdpTp', 8) in asked and ('LongContext', 8) in asked
-    monkeypatch.setattr(check_accelerator, 'losses', lambda of, devices: losses(of, devices, wrong=['Moe']))
+    monkeypatch.setattr(mesh_equality, 'losses', lambda of, devices=None: losses(of, devices, wrong=['Moe']))
     found = check_meshes()
     assert found['mesh/passed'] is False and found['mesh/moe'] == pytest.approx(2 * SAME)
     assert 'moe' in found['mesh/told']
 
 
 def test_a_mesh_that_does_not_fit_is_left_out(monkeypatch):
-    def losses(of, devices):
+    def losses(of, devices=None):
         if type(of.mesh).__name__ == 'Fsdp':
             raise UserError('too few')
         return [1.0]
 
-    monkeypatch.setattr(check_accelerator, 'losses', losses)
+    monkeypatch.setattr(mesh_equality, 'losses', losses)
     found = check_meshes()
     assert found['mesh/fsdp'] == 'left out: too few' and found['mesh/passed'] is True
 
