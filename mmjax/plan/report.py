@@ -47,7 +47,8 @@ def _memory(result: Mapping[str, Any]) -> list[Html]:
     axes.bar(list(sizes), list(sizes.values()), color=PALETTE[: len(sizes)], width=0.6)
     axes.axhline(result['limit_gib'], color=PALETTE[4], linewidth=1, label=f'a device has {result["limit_gib"]:.2f}')
     labels(axes, y='GiB')
-    legend(axes)
+    axes.set_ylim(top=1.25 * axes.get_ylim()[1])  # room for the legend
+    legend(axes, loc='upper right')
     return [_picture('Memory of a device by kind', figure)]
 
 
@@ -66,6 +67,7 @@ def _search(result: Mapping[str, Any]) -> list[Html]:
         return []
     figure, axes = new_figure()
     _stacked(axes, [str(i) for i in range(1, len(rows) + 1)], rows)
+    axes.set_ylim(top=1.4 * axes.get_ylim()[1])  # room for the legend
     labels(axes, x='place in the table', y='seconds')
     legend(axes)
     return [_picture('What the search found', figure)]
@@ -76,9 +78,11 @@ def _scaling(result: Mapping[str, Any]) -> list[Html]:
     if not rows:
         return []
     devices = [row['devices'] for row in rows]
+    work = 'seconds/compute', 'seconds/attention'
+    rows = [row | {'work': sum(row[part] or 0 for part in work)} for row in rows]  # what the links stand beside
     pictures = []
     curves = {
-        'seconds': ({'links (model)': 'seconds/links', 'compute': 'seconds/compute'}, 'Time of a step'),
+        'seconds': ({'links (model)': 'seconds/links', 'compute + attention': 'work'}, 'Time of a step'),
         'GB': ({'sent': 'sent_gb', 'the least': 'bound_gb'}, 'What a device sends'),
         'GiB': ({'peak': 'peak_gib'}, 'Memory of a device'),
     }
