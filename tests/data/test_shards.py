@@ -19,6 +19,7 @@ from mmjax.data.shard_files import expand, find_shards
 from mmjax.errors import UserError
 from tests.archives import TOY_FIELDS, npy, write_tar, write_toy
 from tests.data.conftest import png
+from tests.data.streams import share
 from tests.train.toy import experiment
 
 FIELDS = {'image': 'jpg;png', 'text': 'txt', 'answer': 'cls', 'area': 'json/box/area', 'vector': 'npy'}
@@ -170,9 +171,7 @@ def test_the_order_is_that_of_any_other_source(tmp_path, processes):
     """Global batches do not depend on who loads, and every epoch has each example once."""
     write_set(tmp_path / 'set', counts=(5, 8, 3))
     data = Data(Shards(str(tmp_path / 'set'), {'image': 'png', 'answer': 'cls'}), (Image(size=8),), cache=False)
-    parts = [
-        train_batches(data, batch_size=4, seed=3, process_index=p, process_count=processes) for p in range(processes)
-    ]
+    parts = [train_batches(data, batch_size=4, seed=3, rows=share(4, p, processes)) for p in range(processes)]
     batches = [[next(part) for _ in range(8)] for part in parts]
     for part in parts:
         part.close()
