@@ -49,8 +49,11 @@ def prefix_lm(
     length: int,
     batch_size: int,
     mesh: MeshShape,
+    parts: int = 1,
 ) -> Experiment:
-    """image: height and width in pixels. length: of the text, the first eighth of which is given."""
+    """image: height and width in pixels. length: of the text, the first eighth of which is given. parts: of the logits;
+    each of them collects their matrix from all devices that it is cut over.
+    """
     text = CausalTokenEncoder(vocabulary=words, width=width, depth=0, positions=NoPositions())
     fields = {
         'image': Pixels(height=image[0], width=image[1]),
@@ -61,7 +64,7 @@ def prefix_lm(
         model=Model(
             {'image': Projected(image_tower, width=width), 'text': text},
             fusion,
-            {'text': DeferredLogits(vocabulary=words, norm=RMSNorm(), bias=False)},
+            {'text': DeferredLogits(vocabulary=words, norm=RMSNorm(), bias=False, parts=parts)},
         ),
         data=Data(Synthetic(fields), cache=False),
         objectives={'text': NextToken()},
@@ -91,10 +94,13 @@ def b3() -> Experiment:
         length=256,
         batch_size=2048,
         mesh=Fsdp(data=-1, fsdp=64),
+        parts=4,
     )
 
 
-def _b8(name: str, fusion: Layered, *, images: int, length: int, batch_size: int, mesh: MeshShape) -> Experiment:
+def _b8(
+    name: str, fusion: Layered, *, images: int, length: int, batch_size: int, mesh: MeshShape, parts: int = 1
+) -> Experiment:
     """images: of 448 x 448 pixels, above one another."""
     return prefix_lm(
         name,
@@ -106,6 +112,7 @@ def _b8(name: str, fusion: Layered, *, images: int, length: int, batch_size: int
         length=length,
         batch_size=batch_size,
         mesh=mesh,
+        parts=parts,
     )
 
 
@@ -120,19 +127,19 @@ LLAMA3_8B = _layers(heads=32, ratio=3.5)
 def b8() -> Experiment:
     """8.3 billion parameters: the layers of Llama 3 8B behind ViT-L/14 at 448 pixels. 1,024 + 3,072 tokens."""
     fusion = Early(depth=32, block=LLAMA3_8B, remat='full', entry_norm=NoNorm())
-    return _b8('b8', fusion, images=1, length=3072, batch_size=1024, mesh=Fsdp())
+    return _b8('b8', fusion, images=1, length=3072, batch_size=1024, mesh=Fsdp(data=-1, fsdp=32))
 
 
 def b8_experts() -> Experiment:
     """The FLOPs of `b8`, and 15.3 billion parameters: the layers twice, for images and for text (Liang et al. 2024)."""
     fusion = Experts(depth=32, block=LLAMA3_8B, remat='full', entry_norm=NoNorm())
-    return _b8('b8_experts', fusion, images=1, length=3072, batch_size=1024, mesh=Fsdp())
+    return _b8('b8_experts', fusion, images=1, length=3072, batch_size=1024, mesh=Fsdp(data=-1, fsdp=64))
 
 
 def b8_long() -> Experiment:
     """`b8` at 131,072 tokens, 16,384 of them of sixteen images; each sequence lies on 16 devices."""
     fusion = Early(depth=32, block=LLAMA3_8B, remat='full', entry_norm=NoNorm())
-    return _b8('b8_long', fusion, images=16, length=114_688, batch_size=32, mesh=LongContext(sequence=16))
+    return _b8('b8_long', fusion, images=16, length=114_688, batch_size=32, mesh=LongContext(sequence=16), parts=4)
 
 
 def b30() -> Experiment:
@@ -147,5 +154,5 @@ def b30() -> Experiment:
         image=(448, 448),
         length=3072,
         batch_size=1024,
-        mesh=Fsdp(),
+        mesh=Fsdp(data=-1, fsdp=128),
     )
