@@ -95,7 +95,7 @@ GENERATIONS = {
     ),
     # Nodes x GPUs of a node: within one NVLink, 18 links of 25 GB/s; between them 400 Gb/s for each GPU.
     'h100': Generation(
-        'h100', platform='gpu', hbm_gib=79.11, flops=989e12, hbm_gbps=3350.0, link_gbps=25.0, links=18, dcn_gbps=50.0,
+        'h100', platform='gpu', hbm_gib=59.33, flops=989e12, hbm_gbps=3350.0, link_gbps=25.0, links=18, dcn_gbps=50.0,
         clock_ghz=None, below_cube=((1, 1), (1, 2), (1, 4), (1, 8)), pod=16384,
     ),
 }  # fmt: skip
@@ -136,6 +136,8 @@ class Topology:
     def remarks(self) -> list[str]:
         """What a user should know of it before renting it."""
         largest, chips = self.generation.largest_job, math.prod(self.shape)
+        if self.generation.platform == 'gpu':
+            return ["attention is planned as XLA computes it; cuDNN's kernel is chosen where a GPU is"]
         if largest is None or chips <= largest:
             return []
         return [f'{self.name}: {chips:,} chips a slice; the largest that Google Cloud schedules has {largest:,}']

@@ -36,6 +36,18 @@ def test_a_step_of_llama_2_7b_against_its_peer():
     assert plan['dot_flops'] >= 0.943 * 459e12 * 0.9
 
 
+@pytest.mark.parametrize('topology', ['4x4x4', '8x8x8', '16x20x28'])
+def test_an_8b_model_sends_little_more_than_it_must(topology):
+    """From 64 chips to 8,960, by rings: parameters in bfloat16 twice to every chip of a replica, their gradients once
+    from it, and the parts of these over replicas (the bound of `mmjax/plan/scaling.py`).
+    """
+    plan = PLANS[f'b8_v5p_{topology}']
+    size, parts, replicas = 2 * plan['parameters'], plan['mesh/fsdp'], plan['mesh/data']
+    least = 3 * size * (parts - 1) / parts + 2 * size / parts * (replicas - 1) / replicas
+    sent = sum(x for name, x in plan.items() if name.startswith('collective_gb/')) * 1e9
+    assert plan['tokens_per_device'] == 8192 and sent <= 1.1 * least
+
+
 @pytest.mark.parametrize('text', sorted(ROOT.glob('*.txt.gz')), ids=lambda text: text.name)
 def test_the_committed_program_is_counted_as_it_says(text):
     plan = PLANS[text.name.removesuffix('.txt.gz')]
