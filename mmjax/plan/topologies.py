@@ -3,9 +3,10 @@
 Everything here is known without a compiler. Sources, by field of `Generation`:
 
 hbm_gib: what the compiler allows a device, as its own out-of-memory message states it (libtpu 0.0.52); of a GPU,
-three quarters of the 79.11 that CUDA reports, as JAX takes unless it is told otherwise. flops,
-hbm_gbps, dcn_gbps: the vendors' data sheets (cloud.google.com/tpu/docs/v4, v5e, v5p, v6e, tpu7x: peak bf16, HBM and data-centre bandwidth of a chip), divided by the devices of a chip. link_gbps,
-links: the bidirectional inter-chip bandwidth of a chip there, divided by two directions and by its ports (v4: six links
+three quarters of the 79.11 that CUDA reports, as JAX takes unless it is told otherwise. flops, hbm_gbps, dcn_gbps: the
+vendors' data sheets (cloud.google.com/tpu/docs/v4, v5e, v5p, v6e, tpu7x: peak bf16, HBM and data-centre bandwidth of a
+chip), divided by the devices of a chip. link_gbps, links: the bidirectional inter-chip bandwidth of a chip there,
+divided by two directions and by its ports (v4: six links
 of 50 GB/s, Jouppi et al. 2023, arXiv:2304.01433). clock_ghz: v4 from that paper; v5e and v5p nominal, and in keeping
 with the peak: the `estimated_cycles` of a large matrix product over the clock come within 20 % of its FLOPs over the
 peak. Those of v6e and tpu7x are not published, so no seconds are derived from cycles. dcn_gbps of v4, v6e and tpu7x is
