@@ -98,7 +98,8 @@ def prepare(
     check_objectives(experiment, shapes.params, batch)
     check_alone(experiment, shapes.params, batch)
     check_evaluations(experiment, shapes.params)
-    begins = run is not None and not shared(lambda: has_checkpoint(run))
+    there = run is not None and has_checkpoint(run)  # by all: Orbax waits for the others; the first's counts
+    begins = run is not None and not shared(lambda: there)
     return Prepared(mesh, batch, shapes, find_start(experiment, shapes.params, run=run) if begins else None)
 
 
