@@ -183,9 +183,9 @@ def test_test_runs_the_other_jax_line_where_it_is_present(clone: Clone):
 
 
 def test_plan_has_an_environment_of_its_own(clone: Clone):
-    clone.add_python('3.11.2')
+    clone.add_python('3.10.2')
     code, _, err = clone.run('mmjax', 'plan', 'a.py', '--topology', 'v5e:2x2')
-    assert code == 2 and len(err) == 2 and 'plan needs a Python from 3.12' in err[0]
+    assert code == 2 and len(err) == 2 and 'plan needs a Python from 3.11' in err[0]
     clone.add_python('3.12.4')
     code, out, _ = clone.run('mmjax', 'plan', 'a.py', '--topology', 'v5e:2x2')
     assert (code, out) == (0, f'3.12.4 in {clone.root}: -m mmjax.cli plan a.py --topology v5e:2x2\n')
