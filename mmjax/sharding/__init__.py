@@ -83,7 +83,7 @@ class MeshShape:
         """
         devices = jax.devices() if devices is None else devices
         sizes = self.sizes(len(devices))
-        there = len({getattr(device, 'slice_index', None) or 0 for device in devices})
+        there = count_slices(devices)
         if there > 1:
             if sizes[0] != there:
                 raise UserError(f'mesh.slices: {sizes[0]}, but the devices lie in {there} slices; use that number')
@@ -107,6 +107,11 @@ class MeshShape:
                 f'{devices}'
             )
         return tuple(devices // known if size == -1 else size for size in sizes)
+
+
+def count_slices(devices: Sequence[Any]) -> int:
+    """In how many slices the devices lie; one where they do not say."""
+    return len({getattr(device, 'slice_index', None) or 0 for device in devices})
 
 
 def partition_spec(axes: Sequence[str | None], *, parameter: bool) -> PartitionSpec:

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from mmjax.errors import UserError
-from mmjax.sharding import MESH_AXES, MeshShape, parameter_shardings
+from mmjax.sharding import MESH_AXES, MeshShape, count_slices, parameter_shardings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Auto(MeshShape):
         device_bytes: int | None = None,
     ) -> jax.sharding.Mesh:
         devices = jax.devices() if devices is None else devices
-        slices = len({getattr(device, 'slice_index', None) or 0 for device in devices})
+        slices = count_slices(devices)
         within = len(devices) // slices
         tree = parameters() if parameters else {}
         fitting = [n for n in range(1, within + 1) if within % n == 0 and _divides(tree, n)]

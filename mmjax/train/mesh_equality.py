@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 import functools
 import json
-import re
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from mmjax.config.swaps import snake_case
 from mmjax.data import train_batches
 from mmjax.distributed import local
 from mmjax.distributed.group import group
@@ -26,6 +26,7 @@ from mmjax.sharding import MeshShape, check_batch, place_batch, rows_here
 from mmjax.sharding.presets import Auto, Dp, Fsdp, FsdpTp, LongContext, Moe, Multislice
 from mmjax.train.check_parts import SMALL, mixture
 from mmjax.train.files import check_writable
+from mmjax.train.run import shapes_of_batch
 from mmjax.train.state import TrainState, abstract_state, create_state, mesh_of
 from mmjax.train.step import step_program
 from mmjax.types import Shapes
@@ -42,10 +43,10 @@ def on_each_mesh(of: Experiment) -> Losses:
     found: Losses = {}
     done: dict[tuple[int, ...], list[float]] = {}
     for shape in PRESETS:
-        name = re.sub('(?<!^)(?=[A-Z])', '_', type(shape).__name__).lower()
+        name = snake_case(type(shape).__name__)
         try:
             on = dataclasses.replace(of, mesh=shape)
-            sizes = tuple(mesh_of(on, _shapes(on)).shape.values())
+            sizes = tuple(mesh_of(on, shapes_of_batch(on)).shape.values())
             if sizes not in done:  # `auto` is often one of the others
                 done[sizes] = losses(on)
             found[name] = done[sizes]
@@ -80,7 +81,7 @@ def prepared(
     of: Experiment, devices: Sequence[Any] | None = None
 ) -> tuple[jax.sharding.Mesh, Shapes, TrainState, Callable[..., Any]]:
     """The mesh, shapes of a batch, a fresh state, and the step to be compiled."""
-    batch = _shapes(of)
+    batch = shapes_of_batch(of)
     mesh = mesh_of(of, batch, devices)
     check_batch(of.batch_size, mesh)
     shapes = abstract_state(of, batch, mesh)
@@ -93,13 +94,6 @@ def prepared(
 def apart(a: Sequence[float], b: Sequence[float]) -> float:
     """The largest difference, each relative to its own number of b."""
     return float(np.max(np.abs(np.subtract(a, b)) / np.abs(b)))
-
-
-def _shapes(of: Experiment) -> Shapes:
-    batches = train_batches(of.data, batch_size=of.batch_size, seed=of.seed)
-    batch = next(batches)
-    batches.close()
-    return {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in batch.items()}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
