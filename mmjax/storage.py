@@ -65,6 +65,15 @@ def absolute(path: AnyPath) -> str:
     return os.fspath(path) if is_url(path) else str(Path(path).absolute())
 
 
+def files_below(directory: AnyPath) -> list[str]:
+    """The files in a directory and below it, relative to it, in order; none where there is no such directory."""
+    if not is_url(directory):
+        return sorted(path.relative_to(directory).as_posix() for path in directory.rglob('*') if path.is_file())
+    fs, root = filesystem(os.fspath(directory))
+    fs.invalidate_cache()  # of listings: other processes write here too
+    return sorted(name.removeprefix(f'{root}/') for name in fs.find(root))
+
+
 def write_bytes(path: AnyPath, content: bytes) -> None:
     """Replaces a file as a whole: a reader, or a kill, sees the old one or the new one, and of two writers either."""
     if is_url(path):

@@ -71,12 +71,17 @@ def shared(make: Callable[[], T]) -> T:
         text = json.dumps(make())
         _store().key_value_set(key, text)
         return json.loads(text)
-    while True:
-        try:
-            return json.loads(_store().blocking_key_value_get(key, 10_000))
-        except Exception as error:  # the first may take its time; where it fails, `_watch` ends this process
-            if 'DEADLINE_EXCEEDED' not in str(error):
-                raise
+    return json.loads(_awaited(key))
+
+
+def gathered(mine: T) -> list[T]:
+    """What each process brings, as JSON holds it, in the order of their numbers. All must come here, as to `shared`."""
+    if _alone():
+        return [json.loads(json.dumps(mine))]
+    turn, me = next(_turns), distributed.global_state.process_id
+    _store().key_value_set(f'mmjax/gathered/{turn}/{me}', json.dumps(mine))
+    numbers = range(distributed.global_state.num_processes)
+    return [json.loads(_awaited(f'mmjax/gathered/{turn}/{process}')) for process in numbers]
 
 
 def together() -> None:
@@ -91,6 +96,15 @@ def _alone() -> bool:
 
 def _store() -> Any:
     return distributed.global_state.client
+
+
+def _awaited(key: str) -> str:
+    while True:
+        try:
+            return _store().blocking_key_value_get(key, 10_000)
+        except Exception as error:  # another may take its time; where it fails, `_watch` ends this process
+            if 'DEADLINE_EXCEEDED' not in str(error):
+                raise
 
 
 def _read(key: str) -> str | None:

@@ -88,7 +88,7 @@ def main() -> None:
         if not measured.file.exists():
             experiment = load_file(f'{SCALE / "published.py"}:{measured.config}', kind=Experiment)
             print(f'{measured.config} on {measured.topology} …', file=sys.stderr, flush=True)
-            write_json(measured.file, plan(experiment, parse_topology(measured.topology))[0])
+            write_json(measured.file, plan(experiment, parse_topology(measured.topology)).result)
         plans[measured] = read_json(measured.file)
         if not plans[measured]['fits']:
             print(f'{measured.config} on {measured.topology} does not fit: left out', file=sys.stderr)

@@ -1,7 +1,6 @@
 """`mmjax plan`: a config, what was changed in it, and hardware; the result is flat, as it stands in its JSON."""
 
 import dataclasses
-import gzip
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from mmjax.config import load_stages, override, override_stages
 from mmjax.errors import UserError, nearest
 from mmjax.experiment import NO_INIT, Experiment
 from mmjax.plan.calibration import calibration
+from mmjax.plan.kept import packed
 from mmjax.plan.scaling import scaling as scaling_of
 from mmjax.plan.search import search as search_for
 from mmjax.plan.single import only_compile, plan
@@ -59,11 +59,10 @@ def plan_command(
     elif search:
         result = search_for(experiment, hardware)
     else:
-        result, program = plan(experiment, hardware)
+        result, program, _ = plan(experiment, hardware)
     result |= calibration(result)
     if text and program:
-        # Without a time of its own, so that the same program is the same file.
-        Path(text).write_bytes(gzip.compress(program.encode(), mtime=0))
+        Path(text).write_bytes(packed(program))
     if report:
         from mmjax.plan.report import write_report
 

@@ -28,8 +28,7 @@ class Compiled:
 
     argument: of state and batch. output: of what it returns, of which `alias` lies where arguments did. temp: of the
     rest that it needs at a time. peak: the most at a time, None where the compiler does not say. host: arguments and
-    temporaries in the memory of the host. flops: as the compiler counts them, the body of a loop once and kernels not
-    at all; None where it does not say.
+    temporaries in the memory of the host.
     """
 
     argument: int
@@ -38,7 +37,6 @@ class Compiled:
     temp: int
     peak: int | None
     host: int
-    flops: float | None
     seconds: float
     text: str
 
@@ -108,7 +106,6 @@ def compile_step(lowered: jax.stages.Lowered, *, quick: bool = False) -> Compile
         temp=memory.temp_size_in_bytes,
         peak=getattr(memory, 'peak_memory_in_bytes', 0) or None,
         host=on_host,
-        flops=_flops(compiled),
         seconds=seconds,
         text=compiled.as_text() or '',
     )
@@ -124,9 +121,3 @@ def out_of_memory(message: str, *, seconds: float = 0.0) -> OutOfMemory | None:
         return None
     need, limit = (round(float(found[i]) * _UNITS[found[i + 1]]) for i in (1, 3))
     return OutOfMemory(need, limit, seconds)
-
-
-def _flops(compiled: jax.stages.Compiled) -> float | None:
-    analysis: Any = compiled.cost_analysis()
-    analysis = analysis[0] if isinstance(analysis, list) and analysis else analysis
-    return (analysis or {}).get('flops')

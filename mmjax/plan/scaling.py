@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from mmjax.errors import UserError
 from mmjax.experiment import Experiment
 from mmjax.plan.program import GIB
-from mmjax.plan.single import devices_of, remembered
+from mmjax.plan.single import devices_of, plan
 from mmjax.plan.topologies import Generation, Topology
 from mmjax.sharding import AnyMesh, MeshShape
 from mmjax.sharding.candidates import abstract, grown, held, written
@@ -67,8 +67,8 @@ def scaling(experiment: Experiment, generation: Generation, *, base: Topology | 
         cut = MeshShape(**cut.build(devices_of(base), parameters=lambda: boxed, device_bytes=hbm).shape)
     shape = grown(cut, boxed, devices=base.devices)
     _say(f'{base.name}: compute, at the default level')
-    result, _ = remembered(dataclasses.replace(experiment, mesh=shape), base, quick=False)
-    result = dict(result) | {'scaling/base': base.name}
+    result = plan(dataclasses.replace(experiment, mesh=shape), base).result
+    result |= {'scaling/base': base.name}
     for i, step in enumerate(steps, start=1):
         row: dict[str, Any] = {'topology': step.name, 'devices': step.devices}
         try:
@@ -79,7 +79,7 @@ def scaling(experiment: Experiment, generation: Generation, *, base: Topology | 
                 raise UserError(f'{experiment.batch_size} examples for {base.devices} devices are no whole number here')
             row |= {'batch_size': rows}
             _say(f'{step.name}: {row["mesh"]}, batch {rows}')
-            at, _ = remembered(dataclasses.replace(experiment, mesh=shape, batch_size=rows), step, quick=True)
+            at = plan(dataclasses.replace(experiment, mesh=shape, batch_size=rows), step, quick=True).result
         except UserError as error:
             result |= {f'scaling/{i}/{key}': value for key, value in (row | {'fits': None, 'why': str(error)}).items()}
             continue

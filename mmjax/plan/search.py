@@ -12,7 +12,7 @@ from mmjax.plan.estimate import POLICIES, Estimate, Facts, estimate, measure, re
 from mmjax.plan.links import Links
 from mmjax.plan.placement import links_of
 from mmjax.plan.program import GIB
-from mmjax.plan.single import devices_of, remembered
+from mmjax.plan.single import devices_of, plan
 from mmjax.plan.topologies import Topology
 from mmjax.sharding import MeshShape, check_batch
 from mmjax.sharding.candidates import abstract, candidates, has_axis, sizes_of, written
@@ -70,7 +70,7 @@ def search(experiment: Experiment, topology: Topology) -> dict[str, Any]:
     stands = [('as it stands', experiment, '')] if all(changed for *_, changed in fitting) else []
     for name, one, changed in [*fitting, *stands]:
         try:
-            result, was_there = remembered(one, topology, quick=False)
+            result, _, was_there = plan(one, topology)
         except UserError as error:  # the config as it stands
             _say(f'{name}: {error}')
             continue
@@ -152,7 +152,7 @@ def _fitting(
         name = _name(choice, topology.devices)
         try:
             candidate = _changed(experiment, choice)
-            result, was_there = remembered(candidate, topology, quick=True)
+            result, _, was_there = plan(candidate, topology, quick=True)
         except UserError as error:  # an activation that does not divide is found when the step is traced
             _say(f'{name}: {error}')
             seen |= {other for mesh in space.by_mesh for other in mesh if other.mesh == choice.mesh}

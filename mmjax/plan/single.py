@@ -4,28 +4,24 @@ import hashlib
 import importlib.metadata
 import json
 import math
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
-from mmjax.config import config_hash
-from mmjax.data.prepare import local_dir
 from mmjax.encoders.text import CausalTokenEncoder
 from mmjax.experiment import Experiment
 from mmjax.plan.analysis import analyse
 from mmjax.plan.gpu import gpu_devices
+from mmjax.plan.kept import find, keep
 from mmjax.plan.libtpu import tpu_devices
 from mmjax.plan.program import GIB, Compiled, OutOfMemory, compile_step, step_for
 from mmjax.plan.topologies import Topology
 from mmjax.train.compiler import compiler_options
-from mmjax.train.files import read_json, write_json
 from mmjax.train.flops import train_flops
 from mmjax.train.manifest import code_version
 from mmjax.train.run import Prepared, prepare
 
 QUICKLY = ('collective', 'seconds/links')  # what the lowest level of optimisation tells of beside memory
-SHOWS = ('calibration', 'command', 'estimate', 'report', 'scaling', 'search', 'tables', 'told')  # read no program
 COMPILERS = {'tpu': 'libtpu', 'gpu': 'jax-cuda13-plugin'}
 
 
@@ -55,8 +51,19 @@ def trace(experiment: Experiment, topology: Topology) -> Traced:
     return Traced(prepared, lowered)
 
 
-def plan(experiment: Experiment, topology: Topology) -> tuple[dict[str, Any], str]:
-    """What the train step needs on a topology, and the compiled text ('' where it does not fit).
+class Planned(NamedTuple):
+    """result: flat, see `plan`. text: the compiled program, '' where it does not fit. cached: it was there already."""
+
+    result: dict[str, Any]
+    text: str
+    cached: bool
+
+
+def plan(experiment: Experiment, topology: Topology, *, quick: bool = False) -> Planned:
+    """What the train step needs on a topology. The same program is not compiled again (`kept.py`).
+
+    quick: compiled at the lowest level of optimisation, for memory and bytes on the links: its cycles say nothing of
+    time, and are left out.
 
     `fits` is the compiler's own verdict; of GPUs, whose compiler gives none, whether what it lays out is within the
     memory. GiB are of one device: `limit_gib` of its memory; `argument_gib` state and
@@ -74,44 +81,14 @@ def plan(experiment: Experiment, topology: Topology) -> tuple[dict[str, Any], st
     `seconds/compute`, `seconds/attention` and `seconds/links` are these three again, for sums; compute is the roofline
     where no clock is known. `commit`: of the code, where it is a clone.
     """
-    return _planned(experiment, topology, trace(experiment, topology), quick=False)
-
-
-def remembered(experiment: Experiment, topology: Topology, *, quick: bool) -> tuple[dict[str, Any], bool]:
-    """The result of `plan`, and whether it was there already: a small file in `cache_dir`, named by all that it
-    follows from: config, topology, versions, the traced program itself, and the code that reads what is compiled.
-
-    quick: compiled at the lowest level, for memory and bytes on the links: its cycles say nothing of time.
-    """
     traced = trace(experiment, topology)
-    file = cache_dir() / f'{_key(experiment, topology, traced, quick=quick)}.json'
-    if file.exists():
-        return read_json(file), True
-    result, _ = _planned(experiment, topology, traced, quick=quick)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_json(file, result)
-    return result, False
-
-
-def cache_dir() -> Path:
-    """`plans` in $MMJAX_DATA, or in ~/.cache/mmjax."""
-    return local_dir() / 'plans'
-
-
-def _key(experiment: Experiment, topology: Topology, traced: Traced, *, quick: bool) -> str:
-    mesh, digest = traced.prepared.mesh, hashlib.sha256(traced.lowered.as_text().encode())
-    for source in sorted(Path(__file__).parent.glob('*.py')):
-        if source.stem not in SHOWS:
-            digest.update(source.read_bytes())
-    told = (config_hash(experiment), topology.name, topology.slices, _versions(topology), compiler_options(mesh))
-    order = [device.id for device in mesh.devices.flat]
-    digest.update(json.dumps([*told, order, quick]).encode())
-    return digest.hexdigest()[:32]
-
-
-def _planned(experiment: Experiment, topology: Topology, traced: Traced, *, quick: bool) -> tuple[dict[str, Any], str]:
     prepared = traced.prepared
-    outcome = _judged(topology, compile_step(traced.lowered, quick=quick))
+    key = _key(topology, traced, quick=quick)
+    found = find(key)
+    outcome = found or compile_step(traced.lowered, quick=quick)
+    if found is None:
+        keep(key, outcome)
+    outcome = _judged(topology, outcome)
     result: dict[str, Any] = {
         'fits': isinstance(outcome, Compiled),
         'topology': topology.name,
@@ -128,12 +105,21 @@ def _planned(experiment: Experiment, topology: Topology, traced: Traced, *, quic
     if topology.remarks:
         result['remark'] = '; '.join(topology.remarks)
     if isinstance(outcome, OutOfMemory):
-        return result, ''
+        return Planned(result, '', found is not None)
     causal = all(isinstance(encoder, CausalTokenEncoder) for encoder in experiment.model.encoders.values())
     told = analyse(outcome.text, topology, prepared.mesh, causal=causal)
     if quick:
         told = {name: value for name, value in told.items() if name.startswith(QUICKLY)}
-    return result | told, outcome.text
+    return Planned(result | told, outcome.text, found is not None)
+
+
+def _key(topology: Topology, traced: Traced, *, quick: bool) -> str:
+    """Of all that a compiled program follows from."""
+    mesh, digest = traced.prepared.mesh, hashlib.sha256(traced.lowered.as_text().encode())
+    told = (topology.name, topology.slices, _versions(topology), compiler_options(mesh))
+    order = [device.id for device in mesh.devices.flat]
+    digest.update(json.dumps([*told, order, quick]).encode())
+    return digest.hexdigest()[:32]
 
 
 def _judged(topology: Topology, outcome: Compiled | OutOfMemory) -> Compiled | OutOfMemory:

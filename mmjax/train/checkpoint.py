@@ -1,6 +1,5 @@
 """Checkpoints. The only module that knows Orbax."""
 
-import contextlib
 import dataclasses
 import logging
 import os
@@ -9,12 +8,14 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from flax import serialization
 from orbax.checkpoint import checkpoint_managers
 
+from mmjax.distributed.group import shared
 from mmjax.errors import UserError
 from mmjax.paths import flat, nested
 from mmjax.storage import AnyPath, absolute, is_url, path_of, write_bytes
+from mmjax.train.digests import Leaves, digests, kinds
+from mmjax.train.seals import Sealer, is_whole
 
 DAMAGED = 'damaged'  # a directory beside the checkpoints: Orbax reads theirs
 
@@ -36,7 +37,10 @@ class Checkpoints:
 
     A save runs in the background while training goes on. A step that can be seen was written whole: on a disk Orbax
     renames its directory into place, in an object store it writes `commit_success.txt` last. What a killed process left
-    behind is removed at the next start. Of a step that was damaged later there is `RUN/damaged/STEP`, see `put_aside`.
+    behind is removed at the next start.
+
+    A step that was damaged later is found by its files, which are sealed as soon as they are there (`seals.py`), and by
+    its arrays, whose digests are saved with it (`digests.py`). It is left out from then on, see `put_aside`.
     """
 
     def __init__(self, directory: str | AnyPath, *, keep: int | None):
@@ -53,62 +57,102 @@ class Checkpoints:
             policy = _NewestWhole(keep, self._directory)
             options = ocp.CheckpointManagerOptions(preservation_policy=policy, cleanup_tmp_directories=True)
         self._manager = ocp.CheckpointManager(self._directory, options=options)
+        self._sealer = Sealer(self._directory)
 
     @property
     def steps(self) -> list[int]:
         """The steps that are whole, as far as is known, in order."""
-        return sorted(set(self._manager.all_steps()) - damaged_in(self._directory).keys())
+        return steps_in(self._directory)
+
+    @property
+    def gone(self) -> list[int]:
+        """The steps after the newest that were there, whole, and are not any more; nobody has said so yet."""
+        newest = max([*self.steps, *damaged_in(self._directory)], default=-1)
+        return [step for step in self._sealer.steps if step > newest]
+
+    @property
+    def lost(self) -> list[int]:
+        """The steps that were put aside, in order."""
+        return sorted(damaged_in(self._directory))
 
     def save(self, step: int, state: Any, *, about: dict[str, Any]) -> None:
         """Starts saving; returns once the arrays are copied, so that the next step may donate them."""
-        if step in self.steps:
+        there, aside = shared(lambda: [step in self._manager.all_steps(), step in damaged_in(self._directory)])
+        if there and not aside:
             return
-        if step in self._manager.all_steps():  # one that was put aside: the same step is written anew
+        if there:  # the same step is written anew
             self._manager.delete(step)
+        if jax.process_index() == 0:
             (self._directory.parent / DAMAGED / str(step)).unlink(missing_ok=True)
+        self._sealer.expect(step)
+        about = about | {'leaves': digests(state)}
         arguments = ocp.args.Composite(state=ocp.args.StandardSave(state), about=ocp.args.JsonSave(about))
         self._manager.save(step, args=arguments, force=True)  # also one before a step that was put aside
+        self._sealer.begin(step)
+
+    def check(self, step: int) -> None:
+        """Reads the files of a step and holds them against their seal; in a group, in all processes alike.
+
+        Raises:
+            Damaged: where they differ.
+        """
+        found = self._sealer.broken(step)
+        if found:
+            more = f' and {len(found) - 1} more' if len(found) > 1 else ''
+            raise Damaged(f'{self._directory / str(step)}: is damaged ({found[0]}{more})')
 
     def restore(self, step: int, like: Any) -> Any:
         """The state of a step, with the shapes, dtypes and shardings of `like` (`jax.ShapeDtypeStruct` leaves).
 
         Raises:
-            UserError: where the saved tree does not fit; `Damaged`: where the step cannot be read.
+            UserError: where the saved tree is another; `Damaged`: where it cannot be read, or has other numbers than
+                were saved. In a group the latter is raised by all; a process that cannot read ends the group.
         """
+        saved = self._saved(step)
+        _check_kinds(step, saved, kinds(like))
         try:
             restored = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(like)))
-        except Exception as error:  # TensorStore and Orbax raise several kinds for either
+        except Exception as error:  # TensorStore and Orbax raise several kinds
             first = str(error).splitlines()[0] if str(error) else type(error).__name__
-            if self._is_of_another(step, like):
-                raise UserError(f'checkpoint {step} does not fit the experiment: {first}') from error
-            raise Damaged(f'{self._directory / str(step)}: is damaged ({first})') from error
+            raise self._unreadable(step, first) from error
         # Orbax may give host scalars, or arrays that share memory with its buffers; the train step donates its state.
-        return jax.tree.map(lambda x, s: jax.device_put(x, s.sharding), restored['state'], like)
+        state = jax.tree.map(lambda x, s: jax.device_put(x, s.sharding), restored['state'], like)
+        self._check_numbers(step, saved, digests(state))
+        return state
+
+    def _check_numbers(self, step: int, saved: Leaves, found: Leaves) -> None:
+        other = [path for path, x in found.items() if x.split()[-1] != saved[path].split()[-1]]
+        if other:
+            more = f' and {len(other) - 1} more' if len(other) > 1 else ''
+            raise Damaged(f'{self._directory / str(step)}: is damaged (other numbers in {other[0]}{more})')
 
     def put_aside(self, step: int, *, reason: str) -> None:
         """Leaves a damaged step out from now on, until the same step is saved anew. An object beside the checkpoints
         says so: nothing is renamed.
-
-        Raises:
-            UserError: where several processes train, which would have to agree.
         """
-        if jax.process_count() > 1:
-            raise UserError(f'{reason}; remove it, and the run goes on from the one before')
         marker = self._directory.parent / DAMAGED / str(step)
         marker.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(marker, f'{reason}\n'.encode())
 
-    def _is_of_another(self, step: int, like: Any) -> bool:
-        """Whether the tree of a step can be read and is not that of `like`."""
+    def _unreadable(self, step: int, why: str) -> UserError:
+        """Where others have read their parts, nobody can go on with another step: the next start does."""
+        damage = Damaged(f'{self._directory / str(step)}: is damaged ({why})')
+        if jax.process_count() == 1:
+            return damage
+        self.put_aside(step, reason=str(damage))
+        return UserError(f'{damage}; it is put aside, and the same command goes on from the one before')
+
+    def _saved(self, step: int) -> Leaves:
+        """What its arrays were when a step was saved."""
         try:
-            saved = ocp.PyTreeCheckpointHandler().metadata(self._state(step)).tree
-        except Exception:
-            return False
-        return _shapes(saved) != _shapes(serialization.to_state_dict(like))
+            about = ocp.JsonCheckpointHandler().restore(self._part(step, 'about'))
+            return about['leaves']
+        except Exception as error:
+            raise Damaged(f'{self._directory / str(step)}: is damaged (about: {error})') from error
 
     def leaves(self, step: int, *, part: str) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes and dtypes of the arrays in 'params' or 'ema', by their paths; none where that is None."""
-        tree = ocp.PyTreeCheckpointHandler().metadata(self._state(step)).tree.get(part)
+        tree = ocp.PyTreeCheckpointHandler().metadata(self._part(step, 'state')).tree.get(part)
         return {path: jax.ShapeDtypeStruct(x.shape, x.dtype) for path, x in flat(tree or {}).items()}
 
     def restore_some(self, step: int, like: Mapping[str, jax.ShapeDtypeStruct], *, part: str) -> dict[str, jax.Array]:
@@ -116,28 +160,30 @@ class Checkpoints:
         item = {part: nested(like)}
         arguments = ocp.checkpoint_utils.construct_restore_args(item)
         restored = ocp.PyTreeCheckpointHandler().restore(
-            self._state(step), args=ocp.args.PyTreeRestore(item=item, restore_args=arguments, partial_restore=True)
+            self._part(step, 'state'),
+            args=ocp.args.PyTreeRestore(item=item, restore_args=arguments, partial_restore=True),
         )
         return {path: jax.device_put(x, like[path].sharding) for path, x in flat(restored[part]).items()}
 
     def wait(self) -> None:
         """Returns when everything that was saved is on disk."""
         self._manager.wait_until_finished()
+        self._sealer.wait()
 
-    def _state(self, step: int) -> Any:
+    def _part(self, step: int, part: str) -> Any:
         """A path, which Orbax declares as one of its own kind."""
-        return self._directory / str(step) / 'state'
+        return self._directory / str(step) / part
 
     def close(self) -> None:
         self._manager.close()
+        self._sealer.close()
 
 
 def steps_in(directory: AnyPath) -> list[int]:
     """The whole steps of a directory, in order; none where there is no such directory."""
-    if not directory.is_dir():
-        return []
-    with contextlib.closing(Checkpoints(directory, keep=None)) as checkpoints:
-        return checkpoints.steps
+    names = [path.name for path in directory.iterdir()] if directory.is_dir() else []
+    found = {int(name) for name in names if name.isdigit() and is_whole(directory / name)}
+    return sorted(found - damaged_in(directory).keys())
 
 
 def damaged_in(directory: AnyPath) -> dict[int, AnyPath]:
@@ -160,5 +206,8 @@ class _NewestWhole(checkpoint_managers.PreservationPolicy):
         return [found.step in kept for found in checkpoints]
 
 
-def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    return {path: tuple(x.shape) for path, x in flat(tree).items() if hasattr(x, 'shape')}
+def _check_kinds(step: int, saved: Leaves, wanted: Leaves) -> None:
+    for path in sorted({*saved, *wanted}):
+        was, now = saved.get(path, 'absent').split()[0], wanted.get(path, 'absent')
+        if was != now:
+            raise UserError(f'checkpoint {step} does not fit the experiment: {path} was {was} and is {now}')

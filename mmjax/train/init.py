@@ -163,6 +163,7 @@ def load(start: Start, new: Any, mesh: jax.sharding.Mesh, *, experiment: Experim
     whole = replicated(mesh)
     small = {path: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole) for path, x in adapters.items()}
     with _checkpoints(start.run) as checkpoints:
+        checkpoints.check(start.step)
         read = checkpoints.restore_some(start.step, like | small, part=start.part)
     if adapters:
         model = load_experiment(str(start.run), trust=packages_of(experiment)).model

@@ -16,7 +16,7 @@ from mmjax.storage import path_of
 from mmjax.train.directory import load_experiment
 from mmjax.train.files import read_json
 from mmjax.train.passes import cast
-from mmjax.train.run import restore
+from mmjax.train.resume import restore
 from mmjax.train.texts import find_tokenizer, read_texts
 
 

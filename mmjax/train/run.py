@@ -17,12 +17,11 @@ from mmjax.data import train_batches
 from mmjax.data.tokenizer import check_vocabularies
 from mmjax.data.transforms import transforms_of
 from mmjax.distributed.group import shared, together
-from mmjax.errors import UserError
 from mmjax.evals.base import Columns
 from mmjax.experiment import Experiment
 from mmjax.sharding import check_batch
 from mmjax.storage import AnyPath, path_of, write_bytes
-from mmjax.train.checkpoint import Checkpoints, Damaged, steps_in
+from mmjax.train.checkpoint import Checkpoints, steps_in
 from mmjax.train.checks import check_alone, check_classes, check_evaluations, check_objectives
 from mmjax.train.directory import claimed, load_experiment
 from mmjax.train.evaluate import Scorer
@@ -33,6 +32,7 @@ from mmjax.train.loop import run_steps
 from mmjax.train.manifest import manifest, record_manifest
 from mmjax.train.metrics import Writers, finite
 from mmjax.train.report import write_report
+from mmjax.train.resume import restore, resumed
 from mmjax.train.state import TrainState, abstract_state, create_state, mesh_of
 from mmjax.train.texts import check_texts
 from mmjax.train.timing import Stopwatch
@@ -98,8 +98,7 @@ def prepare(
     check_objectives(experiment, shapes.params, batch)
     check_alone(experiment, shapes.params, batch)
     check_evaluations(experiment, shapes.params)
-    there = run is not None and has_checkpoint(run)  # by all: Orbax waits for the others; the first's counts
-    begins = run is not None and not shared(lambda: there)
+    begins = run is not None and not shared(lambda: has_checkpoint(run))
     return Prepared(mesh, batch, shapes, find_start(experiment, shapes.params, run=run) if begins else None)
 
 
@@ -127,7 +126,7 @@ def _train(experiment: Experiment, run: AnyPath, prepared: Prepared, config_file
         (run / 'report.html').unlink(missing_ok=True)  # of a shorter run
     together()
     checkpoints = Checkpoints(run / 'checkpoints', keep=experiment.checkpoint.keep)
-    state = _start(experiment, prepared, checkpoints)
+    state = resumed(checkpoints, shapes, say=_say) or _fresh(experiment, prepared)
     step = int(state.step)
     _say(
         f'{run}: {"resuming" if step else "starting"} at step {step} of {experiment.steps}, '
@@ -202,24 +201,6 @@ def score_all(experiment: Experiment, params: Any, scorer: Scorer) -> tuple[dict
     return results, columns
 
 
-def restore(run: str, experiment: Experiment, mesh: jax.sharding.Mesh, batch: Shapes) -> TrainState:
-    """The newest state of a run, which may be training at this moment; changes nothing on disk.
-
-    Raises:
-        UserError: where it has none.
-    """
-    directory = path_of(run) / 'checkpoints'
-    if not directory.is_dir():
-        raise UserError(f'{run}: has no checkpoint yet; train it first')
-    checkpoints = Checkpoints(directory, keep=None)
-    try:
-        if not checkpoints.steps:
-            raise UserError(f'{run}: has no checkpoint yet; train it first')
-        return checkpoints.restore(checkpoints.steps[-1], abstract_state(experiment, batch, mesh))
-    finally:
-        checkpoints.close()
-
-
 def show_references(experiment: Experiment, results: Mapping[str, float]) -> None:
     """Prints what each evaluation's scores are to be read against."""
     for name, evaluation in experiment.evals.items():
@@ -239,16 +220,9 @@ def shapes_of_batch(experiment: Experiment) -> Shapes:
     return {name: jax.ShapeDtypeStruct((experiment.batch_size, *x.shape[1:]), x.dtype) for name, x in batch.items()}
 
 
-def _start(experiment: Experiment, prepared: Prepared, checkpoints: Checkpoints) -> TrainState:
-    """The state to go on with: that of the newest checkpoint, or a fresh one, with what it takes from another run."""
+def _fresh(experiment: Experiment, prepared: Prepared) -> TrainState:
+    """The state before the first step, with what it takes from another run."""
     mesh, batch, shapes, start = prepared
-    while steps := shared(lambda: checkpoints.steps):  # all go on from the same one
-        newest = steps[-1]
-        try:
-            return checkpoints.restore(newest, shapes)
-        except Damaged as damage:
-            checkpoints.put_aside(newest, reason=str(damage))
-            _say(f'{damage}; it is put aside, and the one before it taken')
     shardings = jax.tree.map(lambda x: x.sharding, shapes)
     with jax.set_mesh(mesh):
         state = jax.jit(functools.partial(create_state, experiment, batch), out_shardings=shardings)()

@@ -9,6 +9,7 @@ import pytest
 from mmjax.errors import UserError
 from mmjax.plan import calibration, scaling, search
 from mmjax.plan.report import write_report
+from mmjax.plan.single import Planned
 from mmjax.plan.tables import scaling_table
 from mmjax.plan.told import lines
 from mmjax.plan.topologies import GENERATIONS, parse_topology
@@ -72,13 +73,13 @@ def test_the_least_that_is_sent(boxed):
 def compiler(monkeypatch):
     """A compiler for which only the links take longer, the more devices there are."""
 
-    def remembered(experiment, topology, *, quick):
+    def plan(experiment, topology, *, quick=False):
         result = RESULT | {'topology': topology.name, 'accumulate': 1, 'collective_gb/all-gather': 0.001}
         times = {'seconds/compute': 1.0, 'seconds/attention': 0.5, 'seconds/links': topology.devices / 100}
         fits = experiment.batch_size == topology.devices * 2
-        return (result | times if fits else {'fits': False, 'need_gib': 99.0, 'accumulate': 1}), True
+        return Planned(result | times if fits else {'fits': False, 'need_gib': 99.0, 'accumulate': 1}, '', True)
 
-    monkeypatch.setattr(scaling, 'remembered', remembered)
+    monkeypatch.setattr(scaling, 'plan', plan)
 
 
 def test_where_the_links_become_the_limit(compiler, tmp_path):

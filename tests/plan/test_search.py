@@ -13,7 +13,7 @@ from mmjax.plan import search as searching
 from mmjax.plan import single
 from mmjax.plan.estimate import POLICIES, Estimate, estimate, measure, remat_fields, with_remat
 from mmjax.plan.links import Links
-from mmjax.plan.program import Compiled
+from mmjax.plan.program import Compiled, OutOfMemory
 from mmjax.plan.tables import search_table
 from mmjax.plan.topologies import parse_topology
 from mmjax.sharding import MESH_AXES, MeshShape
@@ -110,21 +110,21 @@ def compiler(monkeypatch, facts):
         said[args[1], kwargs['remat'], kwargs['accumulate']] = told.bytes
         return dataclasses.replace(told, bytes=told.bytes * 2**12)
 
-    def remembered(experiment, topology, *, quick):
+    def plan(experiment, topology, *, quick=False):
         Fake.asked.append((experiment.mesh, experiment.model.fusion.remat, quick))
         key = experiment.mesh, experiment.model.fusion.remat, experiment.optim.accumulate
         needs = said.get(key, 0) * 2**12 * Fake.factor / 2**30
         sizes = dict(zip(MESH_AXES, experiment.mesh.sizes(4), strict=True))
         result = {f'mesh/{axis}': size for axis, size in sizes.items()} | {'accumulate': experiment.optim.accumulate}
         if needs > topology.generation.hbm_gib:
-            return result | {'fits': False, 'need_gib': needs}, False
+            return single.Planned(result | {'fits': False, 'need_gib': needs}, '', False)
         times = {'seconds/compute': 1.0, 'seconds/attention': 0.0, 'seconds/links': float(experiment.mesh.fsdp)}
-        return result | {'fits': True, 'peak_gib': needs} | times, False
+        return single.Planned(result | {'fits': True, 'peak_gib': needs} | times, '', False)
 
     monkeypatch.setattr(searching, 'POLICIES', ('none', 'full'))
     monkeypatch.setattr(searching, 'measure', lambda *_: facts)
     monkeypatch.setattr(searching, 'estimate', estimated)
-    monkeypatch.setattr(searching, 'remembered', remembered)
+    monkeypatch.setattr(searching, 'plan', plan)
     monkeypatch.setattr(searching, 'devices_of', lambda _: jax.devices()[:4])
     monkeypatch.setattr(searching, 'links_of', lambda *_: LINKS)
     Fake.asked = []
@@ -160,27 +160,34 @@ class Lowered:
         self.as_text = lambda: text
 
 
-def test_a_plan_is_remembered(experiment, monkeypatch, tmp_path):
+def test_a_program_is_compiled_once(experiment, monkeypatch, tmp_path):
     compiled, text = [], 'one program'
     prepared = prepare(experiment, run=None, devices=jax.devices()[:4])
 
     def compile_step(lowered, *, quick):
         compiled.append((lowered.as_text(), quick))
-        return Compiled(1, 1, 1, 1, 1, 0, None, 0.0, '')
+        return OutOfMemory(9 * 2**30, 2**30, 0.0) if text == 'large' else Compiled(1, 1, 1, 1, 1, 0, 0.0, 'text')
 
+    read = []
     monkeypatch.setenv('MMJAX_DATA', str(tmp_path))
     monkeypatch.setattr(single, 'trace', lambda *_: single.Traced(prepared, Lowered(text)))
     monkeypatch.setattr(single, 'compile_step', compile_step)
-    monkeypatch.setattr(single, 'analyse', lambda *_, **__: {'seconds/compute': 1.0, 'seconds/links': 2.0})
+    told = {'seconds/compute': 1.0, 'seconds/links': 2.0}
+    monkeypatch.setattr(single, 'analyse', lambda text, *_, **__: read.append(text) or told)
     monkeypatch.setattr(single, 'COMPILERS', {'tpu': 'jax'})
-    first, there = single.remembered(experiment, TOPOLOGY, quick=False)
-    assert not there and first['seconds/compute'] == 1.0 and len(list((tmp_path / 'plans').iterdir())) == 1
-    assert single.remembered(experiment, TOPOLOGY, quick=False) == (first, True)
-    quick, there = single.remembered(experiment, TOPOLOGY, quick=True)
-    assert not there and 'seconds/compute' not in quick and quick['seconds/links'] == 2.0
+    first = single.plan(experiment, TOPOLOGY)
+    assert not first.cached and first.result['seconds/compute'] == 1.0 and first.text == 'text'
+    assert single.plan(experiment, TOPOLOGY) == first._replace(cached=True)
+    assert read == ['text', 'text']  # read anew each time
+    quick = single.plan(experiment, TOPOLOGY, quick=True)
+    assert not quick.cached and 'seconds/compute' not in quick.result and quick.result['seconds/links'] == 2.0
     text = 'another'  # of the same config, as after a change of the code
-    single.remembered(experiment, TOPOLOGY, quick=True)
+    single.plan(experiment, TOPOLOGY, quick=True)
     assert compiled == [('one program', False), ('one program', True), ('another', True)]
+    text = 'large'
+    refused = single.plan(experiment, TOPOLOGY)
+    assert not refused.cached and refused.result['missing_gib'] == 8.0
+    assert single.plan(experiment, TOPOLOGY) == refused._replace(cached=True)
 
 
 def test_there_is_no_time_of_gpus_to_rank_by(experiment):

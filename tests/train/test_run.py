@@ -22,7 +22,8 @@ from mmjax.sharding import MeshShape
 from mmjax.train.directory import load_experiment
 from mmjax.train.files import write_json
 from mmjax.train.predict import predict
-from mmjax.train.run import evaluate, restore, train
+from mmjax.train.resume import restore
+from mmjax.train.run import evaluate, train
 from tests.train import toy
 
 TRUST = ('tests',)

@@ -68,7 +68,7 @@ def test_a_run_in_a_store_is_trained_damaged_and_gone_on_with(bucket, tmp_path, 
     assert again.startswith(rows) and len(again.splitlines()) == 6
     assert json.loads(object_store.get('bucket/runs/toy/results.json')) == results
     assert b'</html>' in object_store.get('bucket/runs/toy/report.html')
-    held = {name.split('/')[3] for name in object_store.names('bucket/runs/toy/')} - {'checkpoints', 'damaged'}
+    held = {name.split('/')[3] for name in object_store.names('bucket/runs/toy/')} - {'checkpoints', 'damaged', 'seals'}
     files = {'config.json', 'manifest.json', 'metrics.jsonl', 'timing.jsonl', 'results.json', 'report.html'}
     assert held == {*files, 'predictions'}
     assert compare(run, run) == {}
