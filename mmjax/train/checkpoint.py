@@ -4,6 +4,7 @@ import dataclasses
 import logging
 import os
 from collections.abc import Mapping
+from textwrap import shorten
 from typing import Any
 
 import jax
@@ -114,7 +115,7 @@ class Checkpoints:
             restored = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(like)))
         except Exception as error:  # TensorStore and Orbax raise several kinds
             first = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise self._unreadable(step, first) from error
+            raise self._unreadable(step, shorten(first, 200)) from error
         # Orbax may give host scalars, or arrays that share memory with its buffers; the train step donates its state.
         state = jax.tree.map(lambda x, s: jax.device_put(x, s.sharding), restored['state'], like)
         self._check_numbers(step, saved, digests(state))
