@@ -75,7 +75,7 @@ def test_damage_to_any_file_is_found(run, damage):
     found = 0
     for path in files(step):
         content, before = path.read_bytes(), older / path.relative_to(step)
-        if damage in ('truncated', 'flipped') and not content or damage == 'older' and not before.exists():
+        if (damage in ('truncated', 'flipped') and not content) or (damage == 'older' and not before.exists()):
             continue
         if damage == 'older' and before.read_bytes() == content:
             continue
