@@ -103,7 +103,8 @@ class Experiment:
     objectives, evals: by name; the metrics are called `loss/NAME` and `NAME/METRIC`. batch_size: examples a step, over
     all devices. precision: of the computation, 'float32' or 'bfloat16'; parameters and optimiser stay float32. balance:
     what is done to the gradients before the optimiser has them, so that no modality holds another back. init_from: the
-    run whose parameters it starts from.
+    run whose parameters it starts from. deterministic: on GPUs only operations that repeat bit for bit, which takes
+    time; elsewhere a run on the same devices repeats anyway.
 
     A config file may return several, as a tuple: stages, in their order, each a run WORKDIR/NAME of its own. A later
     one starts from an earlier one by `InitFrom(stage=NAME)`.
@@ -129,6 +130,7 @@ class Experiment:
     log: Log = field(default_factory=Log)
     balance: Balance = field(default=NO_BALANCE, metadata={'old': NO_BALANCE})
     init_from: InitFrom = field(default=NO_INIT, metadata={'old': NO_INIT})
+    deterministic: bool = field(default=False, metadata={'old': False})
 
     def check(self) -> None:
         """Raises UserError on values that no run could have, before anything costly starts."""

@@ -83,7 +83,7 @@ def plan(experiment: Experiment, topology: Topology, *, quick: bool = False) -> 
     """
     traced = trace(experiment, topology)
     prepared = traced.prepared
-    key = _key(topology, traced, quick=quick)
+    key = _key(experiment, topology, traced, quick=quick)
     found = find(key)
     outcome = found or compile_step(traced.lowered, quick=quick)
     if found is None:
@@ -113,10 +113,15 @@ def plan(experiment: Experiment, topology: Topology, *, quick: bool = False) -> 
     return Planned(result | told, outcome.text, found is not None)
 
 
-def _key(topology: Topology, traced: Traced, *, quick: bool) -> str:
+def _key(experiment: Experiment, topology: Topology, traced: Traced, *, quick: bool) -> str:
     """Of all that a compiled program follows from."""
     mesh, digest = traced.prepared.mesh, hashlib.sha256(traced.lowered.as_text().encode())
-    told = (topology.name, topology.slices, _versions(topology), compiler_options(mesh))
+    told = (
+        topology.name,
+        topology.slices,
+        _versions(topology),
+        compiler_options(mesh.devices.flat[0], deterministic=experiment.deterministic),
+    )
     order = [device.id for device in mesh.devices.flat]
     digest.update(json.dumps([*told, order, quick]).encode())
     return digest.hexdigest()[:32]

@@ -9,6 +9,7 @@ from einops import rearrange
 from jaxtyping import Array
 
 from mmjax.sharding import constrain
+from mmjax.types import Deferred
 
 Hold = Callable[[Any], Any]
 
@@ -47,15 +48,32 @@ def accumulated_whole(
     Contrastive Learning Batch Size under Memory Limited Setup", section 3.2).
     """
     batches, keys = _cut(seen, parts), jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(parts))
-    outputs = jax.lax.map(lambda part: run(params, *part), (batches, keys))
-    slopes, aux = jax.grad(judge, has_aux=True)(_join(outputs), seen)
+    rows = jax.lax.map(lambda part: _apart(run(params, *part))[0], (batches, keys))
+    same = _apart(run(params, *jax.tree.map(lambda x: x[0], (batches, keys))))[1]  # of parameters: nothing runs for it
+    judged = jax.grad(lambda rows, same: judge(_whole(rows, same), seen), argnums=(0, 1), has_aux=True)
+    (slopes, slope_same), aux = judged(_join(rows), same)
 
-    def body(sums: Any, part: tuple[Any, Array, Any]) -> tuple[Any, None]:
-        batch, key, slope = part
-        (grads,) = jax.vjp(lambda params: run(params, batch, key), params)[1](slope)
+    def body(sums: Any, part: tuple[Any, Array, Any, Array]) -> tuple[Any, None]:
+        batch, key, slope, number = part
+        once = jax.tree.map(lambda x: jnp.where(number == 0, x, 0), slope_same)  # by one of the parts
+        (grads,) = jax.vjp(lambda params: _apart(run(params, batch, key)), params)[1]((slope, once))
         return hold(jax.tree.map(jnp.add, sums, grads)), None
 
-    return jax.lax.scan(body, hold(jax.tree.map(jnp.zeros_like, params)), (batches, keys, _cut(slopes, parts)))[0], aux
+    start = hold(jax.tree.map(jnp.zeros_like, params))
+    return jax.lax.scan(body, start, (batches, keys, _cut(slopes, parts), jnp.arange(parts)))[0], aux
+
+
+def _apart(outputs: Any) -> tuple[Any, Any]:
+    """What has rows, and what is the same for all of them: the matrices of logits that are not computed yet."""
+    nodes, form = jax.tree.flatten(outputs, is_leaf=lambda x: isinstance(x, Deferred))
+    rows = [x.values if isinstance(x, Deferred) else x for x in nodes]
+    same = [x.replace(values=None) if isinstance(x, Deferred) else None for x in nodes]
+    return form.unflatten(rows), form.unflatten(same)
+
+
+def _whole(rows: Any, same: Any) -> Any:
+    """Undoes `_apart`."""
+    return jax.tree.map(lambda x, rest: x if rest is None else rest.replace(values=x), rows, same)
 
 
 def _cut(tree: Any, parts: int) -> Any:

@@ -117,7 +117,7 @@ def check_resume() -> Result:
     told = 'stopped and resumed is bit for bit the uninterrupted run'
     if not passed:
         told = (
-            f'{same.count(False)} of {len(same)} arrays differ; on a GPU MMJAX_DETERMINISTIC=1 may be what is missing'
+            f'{same.count(False)} of {len(same)} arrays differ; on a GPU `--deterministic True` may be what is missing'
         )
     return {'resume/arrays_that_differ': float(same.count(False)), 'resume/told': told, 'resume/passed': passed}
 

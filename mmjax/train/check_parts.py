@@ -1,25 +1,33 @@
-"""What `check_accelerator` trains: a model of image and text on examples that are drawn, small and in a real size."""
+"""What `check_accelerator` and `mesh_equality` train: models of image and text on examples that are drawn."""
 
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from mmjax.data import Data, Example, Image, Reader, Source, Words
+from mmjax.data.synthetic import Ids, Pixels, Synthetic
 from mmjax.decoders.classification import LogitSum
+from mmjax.decoders.embedding import Embedded, Temperature
+from mmjax.decoders.tokens import DeferredLogits
 from mmjax.encoders.image import PatchEncoder
 from mmjax.encoders.text import TokenEncoder
 from mmjax.experiment import Checkpoint, Experiment, Log
+from mmjax.fusion.cross import CrossAttention
 from mmjax.fusion.early import Early
 from mmjax.fusion.routed import Routed
 from mmjax.model import Model
 from mmjax.nn.attention import Attention
 from mmjax.nn.block import Block
 from mmjax.nn.kernels import LONG
+from mmjax.nn.pool import LastPool, ProbePool
+from mmjax.objectives.contrastive import ContrastiveSoftmax
 from mmjax.objectives.cross_entropy import CrossEntropy
+from mmjax.objectives.next_token import NextToken
 from mmjax.optim import AdamW, WarmupConstant
 from mmjax.types import Tokens
 
@@ -112,6 +120,37 @@ def mixture(size: Size) -> Experiment:
     base = experiment(size)
     fusion = Routed(depth=size.depth, block=base.model.fusion.block, experts=4)  # pyright: ignore
     return dataclasses.replace(base, model=base.model.clone(fusion=fusion))
+
+
+def captions(size: Size) -> Experiment:
+    """What `mixture` has not: a text that is written and compared with its image over the whole batch (Yu et al. 2022),
+    the batch in parts, logits by parts, layers that are computed again, a moving average.
+    """
+    base, width, words = experiment(size), size.width, 8 * len(LETTERS)
+    block = Block(attention=Attention(heads=size.heads), dropout=0.1)
+    layers: dict[str, Any] = {'block': block, 'remat': 'full'}
+    fields = {'image': Pixels(width=size.side), 'text': Ids(length=size.length, vocabulary=words, prompt=2)}
+    model = Model(
+        encoders={
+            'image': PatchEncoder(width=width, patch=PATCH, depth=1, **layers),
+            'text': TokenEncoder(vocabulary=words, width=width, depth=1, **layers),
+        },
+        fusion=CrossAttention(depth=1, **layers),
+        decoders={
+            'text': DeferredLogits(vocabulary=words, parts=2),
+            'image_vector': Embedded(streams=('image',), pool=ProbePool(attention=block.attention)),
+            'text_vector': Embedded(streams=('text',), pool=LastPool()),
+            'temperature': Temperature(),
+        },
+    )
+    pairs = ContrastiveSoftmax(outputs=('image_vector', 'text_vector'))
+    return dataclasses.replace(
+        base,
+        model=model,
+        data=Data(Synthetic(fields, rows=512), cache=False),
+        objectives={'text': NextToken(), 'pairs': pairs},
+        optim=dataclasses.replace(base.optim, accumulate=2, ema=0.9),
+    )
 
 
 def tokens(*, rows: int = 4, length: int = LONG, width: int = 64) -> Tokens:

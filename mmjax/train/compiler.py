@@ -2,15 +2,18 @@
 
 from typing import Any
 
-import jax
-
 # Room in the fast memory of a core that one fusion may take: the default is a fraction of what a v5p has, and makes
 # large products read their operands more often. What the compiler estimates with it stands in
 # experiments/scale/llama2_7b_v5p_4x4x4.json. For other kinds nothing was compared.
 ROOM = {'xla_tpu_scoped_vmem_limit_kib': str(64 * 1024)}
-OPTIONS = {'TPU v5': ROOM, 'TPU v5p': ROOM}
+# XLA refuses what has no such kernel (https://openxla.org/xla/determinism).
+FIXED_ORDER = {'xla_gpu_deterministic_ops': True}
+OPTIONS: dict[str, dict[str, Any]] = {'TPU v5': ROOM, 'TPU v5p': ROOM}
 
 
-def compiler_options(mesh: jax.sharding.Mesh) -> dict[str, Any] | None:
-    """For `jax.jit`; None: the compiler's own defaults."""
-    return OPTIONS.get(mesh.devices.flat[0].device_kind)
+def compiler_options(device: Any, *, deterministic: bool) -> dict[str, Any] | None:
+    """For `jax.jit`; None: the compiler's own defaults. device: one of the mesh. deterministic: see `Experiment`."""
+    options = OPTIONS.get(device.device_kind, {})
+    if deterministic and device.platform in ('gpu', 'cuda', 'rocm'):
+        options = {**options, **FIXED_ORDER}
+    return options or None

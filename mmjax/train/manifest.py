@@ -14,6 +14,7 @@ from mmjax.config import config_hash
 from mmjax.errors import UserError
 from mmjax.experiment import Experiment
 from mmjax.storage import AnyPath
+from mmjax.train.compiler import compiler_options
 from mmjax.train.files import read_json, write_json
 
 PACKAGES = (
@@ -43,6 +44,8 @@ def manifest(experiment: Experiment, *, parameters: int, config_file: str | None
         'python': platform.python_version(),
         'platform': platform.platform(),
         'device': {'kind': device.device_kind, 'count': jax.device_count(), 'processes': jax.process_count()},
+        'xla_flags': os.environ.get('XLA_FLAGS', ''),
+        'compiler_options': compiler_options(device, deterministic=experiment.deterministic) or {},
         'parameters': parameters,
         'data': {name: source.open().fingerprint for name, source in sources.items()},  # opened, not read
         'labels': {field: list(names) for field, names in experiment.data.open().labels.items()},

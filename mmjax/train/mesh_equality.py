@@ -1,5 +1,6 @@
-"""The same run on every mesh: losses of the first steps in float32, with dropout and a mixture of experts, against
-those on one device. `scripts/mesh_equality` asks eight virtual devices of one process, and of two with four each.
+"""The same run on every mesh: losses of the first steps in float32 against those on one device, of two models that
+drop out and have between them what a mesh may cut: `mixture` and `captions` of `check_parts`. `scripts/mesh_equality`
+asks eight virtual devices of one process, and of two with four each.
 """
 
 import argparse
@@ -24,14 +25,16 @@ from mmjax.errors import UserError
 from mmjax.experiment import Experiment
 from mmjax.sharding import MeshShape, check_batch, place_batch, rows_here
 from mmjax.sharding.presets import Auto, Dp, Fsdp, FsdpTp, LongContext, Moe, Multislice
-from mmjax.train.check_parts import SMALL, mixture
-from mmjax.train.files import check_writable
+from mmjax.train.check_parts import SMALL, captions, mixture
+from mmjax.train.files import check_writable, write_json
+from mmjax.train.manifest import code_version
 from mmjax.train.run import shapes_of_batch
 from mmjax.train.state import TrainState, abstract_state, create_state, mesh_of
 from mmjax.train.step import step_program
 from mmjax.types import Shapes
 
 PRESETS: tuple[MeshShape, ...] = (Dp(), Fsdp(), FsdpTp(), LongContext(), Moe(), Multislice(), Auto())
+MODELS = {'mixture': mixture, 'captions': captions}
 STEPS = 20
 SAME = 1e-5  # of losses in float32: sums in another order, nothing else
 
@@ -83,7 +86,7 @@ def prepared(
     """The mesh, shapes of a batch, a fresh state, and the step to be compiled."""
     batch = shapes_of_batch(of)
     mesh = mesh_of(of, batch, devices)
-    check_batch(of.batch_size, mesh)
+    check_batch(of.batch_size, mesh, accumulate=of.optim.accumulate)
     shapes = abstract_state(of, batch, mesh)
     with jax.set_mesh(mesh):
         shardings = jax.tree.map(lambda x: x.sharding, shapes)
@@ -107,24 +110,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         except UserError as error:
             print(f'mmjax: error: {error}', file=sys.stderr)
             return 2
-    of = mixture(SMALL)
-    reference = alone(of)
-    layouts = {'1x8': on_each_mesh(of), '2x4': _of_a_group(processes=2, devices=4)}
-    found: dict[str, float | str] = {
-        f'{layout}/{name}': x if isinstance(x, str) else apart(x, reference)
-        for layout, by_name in layouts.items()
-        for name, x in by_name.items()
-    }
+    found: dict[str, float | str] = {}
+    in_group = _of_a_group(processes=2, devices=4)
+    for model, make in MODELS.items():
+        reference = alone(make(SMALL))
+        for layout, by_name in {'1x8': on_each_mesh(make(SMALL)), '2x4': in_group[model]}.items():
+            for name, x in by_name.items():
+                found[f'{model}/{layout}/{name}'] = x if isinstance(x, str) else apart(x, reference)
+                print(f'{model}/{layout}/{name:16} {x if isinstance(x, str) else format(apart(x, reference), ".1e")}')
     passed = all(isinstance(x, float) and x <= SAME for x in found.values())
-    found['another_seed'] = apart(alone(dataclasses.replace(of, seed=1)), reference)  # what other draws look like
-    for name, x in found.items():
-        print(f'{name:24} {x if isinstance(x, str) else format(x, ".1e")}')
+    for model, make in MODELS.items():  # what other draws look like
+        found[f'{model}/another_seed'] = apart(alone(dataclasses.replace(make(SMALL), seed=1)), alone(make(SMALL)))
     if given.json:
-        given.json.write_text(json.dumps({**found, 'steps': STEPS, 'jax': jax.__version__}, indent=1) + '\n')
+        about = {'steps': STEPS, 'jax': jax.__version__, 'commit': code_version()['commit']}
+        write_json(given.json, found | about)
     return int(not passed)
 
 
-def _of_a_group(*, processes: int, devices: int) -> Losses:
+def _of_a_group(*, processes: int, devices: int) -> dict[str, Losses]:
+    """By the name of the model."""
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory, 'losses.json')
         environments = local.environments(processes=processes, devices=devices, gpus=0, port=local.free_port())
@@ -138,7 +142,7 @@ def _of_a_group(*, processes: int, devices: int) -> Losses:
 def member(file: str) -> None:
     """What each process of the group does."""
     with group() as first:
-        found = on_each_mesh(mixture(SMALL))
+        found = {model: on_each_mesh(make(SMALL)) for model, make in MODELS.items()}
         if first:
             Path(file).write_text(json.dumps(found))
 

@@ -29,7 +29,7 @@ def step_program(experiment: Experiment, shapes: TrainState) -> jax.stages.Wrapp
     """
     shardings = jax.tree.map(lambda x: x.sharding, shapes)
     step = functools.partial(train_step, experiment=experiment, shardings=shardings.params)
-    options = compiler_options(shardings.step.mesh)
+    options = compiler_options(shardings.step.mesh.devices.flat[0], deterministic=experiment.deterministic)
     return jax.jit(step, donate_argnums=0, out_shardings=(shardings, None), compiler_options=options)
 
 

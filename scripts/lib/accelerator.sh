@@ -1,12 +1,9 @@
 # shellcheck shell=bash
 # What this machine computes on, and what follows from it: the extra of pyproject.toml and the flags of XLA. Sourced after
 # setup.sh, before `use_python`. What the user has set already stays.
-#
-#   MMJAX_DETERMINISTIC=1   on GPUs only operations that repeat bit for bit; slower
 
 # https://docs.jax.dev/en/latest/gpu_performance_tips.html
 GPU_FLAGS='--xla_gpu_triton_gemm_any=true --xla_gpu_enable_latency_hiding_scheduler=true'
-DETERMINISTIC_FLAGS='--xla_gpu_deterministic_ops=true'
 
 # Prints cuda12, cuda13, tpu or nothing. A driver runs programs of its own CUDA version and of older ones.
 find_accelerator() {
@@ -35,7 +32,7 @@ has_flag() { # FLAG: whether the user has given it, with whatever value
 
 # Sets MMJAX_EXTRAS and XLA_FLAGS, and says what it chose.
 choose_accelerator() {
-  local found flag flags='' venv extras
+  local found flag venv extras
   found=$(find_accelerator)
   if [[ -z ${MMJAX_EXTRAS+set} && -z ${MMJAX_PYTHON:-} && -n $found ]]; then
     venv=${MMJAX_VENV:-$ROOT/.venv}
@@ -48,9 +45,7 @@ choose_accelerator() {
     export MMJAX_EXTRAS=$extras
   fi
   if [[ $found == cuda* ]]; then
-    flags=$GPU_FLAGS
-    if [[ ${MMJAX_DETERMINISTIC:-} == 1 ]]; then flags="$flags $DETERMINISTIC_FLAGS"; fi
-    for flag in $flags; do
+    for flag in $GPU_FLAGS; do
       if ! has_flag "$flag"; then XLA_FLAGS="${XLA_FLAGS:+$XLA_FLAGS }$flag"; fi
     done
     export XLA_FLAGS
