@@ -1,34 +1,70 @@
-"""What `scripts/mesh_equality` found, and that it can find what is wrong. The whole of it takes minutes: no test."""
+"""The same run on every mesh, for a few steps of one model; `scripts/mesh_equality` asks two, for longer, and a group."""
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 
 import jax
 import pytest
 
+from mmjax.config.swaps import snake_case
+from mmjax.nn.attention import Attention
+from mmjax.nn.block import Block
 from mmjax.sharding.presets import LongContext
 from mmjax.train import mesh_equality
-from mmjax.train.check_parts import SMALL, mixture
-from mmjax.train.mesh_equality import PRESETS, SAME, alone, apart, losses
+from mmjax.train.check_parts import SMALL, captions, mixture
+from mmjax.train.mesh_equality import MODELS, PRESETS, SAME, alone, apart, losses
 
 FOUND = json.loads((Path(__file__).parents[2] / 'experiments/scale/mesh_equality.json').read_text())
 
 
-def test_what_was_found_is_of_every_preset_and_layout():
-    names = {name for name in FOUND if '/' in name}
-    assert len(names) == 2 * len(PRESETS) and {name.partition('/')[0] for name in names} == {'1x8', '2x4'}
-    assert all(FOUND[name] <= SAME for name in names) and FOUND['another_seed'] > 1000 * SAME
+def test_what_was_found_is_of_every_model_layout_and_preset():
+    presets = {snake_case(type(shape).__name__) for shape in PRESETS}
+    names = {f'{model}/{layout}/{preset}' for model in MODELS for layout in ('1x8', '2x4') for preset in presets}
+    assert names == {name for name in FOUND if name.count('/') == 2}
+    assert all(FOUND[name] <= SAME for name in names)
+    assert all(FOUND[f'{model}/another_seed'] > 1000 * SAME for model in MODELS)
 
 
-def test_a_mesh_that_cuts_everything_has_the_losses_of_one_device(monkeypatch):
-    """With a mixture of experts and dropout: batch, length, experts and parameters are cut."""
+@pytest.fixture
+def few(monkeypatch):
     monkeypatch.setattr(mesh_equality, 'STEPS', 3)
-    of = mixture(SMALL)
-    on = LongContext(sequence=2, expert=2, tensor=2)
-    reference = alone(of)
-    found = losses(dataclasses.replace(of, mesh=on), jax.devices())
-    difference = apart(found, reference)
+
+
+@functools.cache
+def reference():
+    return alone(captions(SMALL))
+
+
+@pytest.mark.parametrize('shape', PRESETS, ids=lambda shape: snake_case(type(shape).__name__))
+def test_a_preset_has_the_losses_of_one_device(shape, few, record_property):
+    """Of a text that is written and compared over the whole batch, in parts, with what is computed again."""
+    difference = apart(losses(dataclasses.replace(captions(SMALL), mesh=shape)), reference())
+    record_property('largest relative difference', difference)
     print(f'largest relative difference of a loss: {difference:.1e}')
     assert difference <= SAME
-    assert apart([x * 1.1 for x in found], reference) == pytest.approx(0.1, rel=1e-3)
+
+
+def test_a_mesh_that_cuts_everything_has_the_losses_of_one_device(few):
+    """With a mixture of experts and dropout: batch, length, experts and parameters are cut."""
+    of = mixture(SMALL)
+    found = losses(dataclasses.replace(of, mesh=LongContext(sequence=2, expert=2, tensor=2)), jax.devices())
+    difference = apart(found, wanted := alone(of))
+    print(f'largest relative difference of a loss: {difference:.1e}')
+    assert difference <= SAME
+    assert apart([x * 1.1 for x in found], wanted) == pytest.approx(0.1, rel=1e-3)
+
+
+def test_a_batch_in_parts_has_the_losses_of_the_whole(few):
+    """Logits that are not computed yet share a matrix, of which there is one, however many parts there are."""
+    made, block = captions(SMALL), Block(attention=Attention(heads=SMALL.heads))
+    still = made.model.clone(
+        encoders={name: encoder.clone(block=block) for name, encoder in made.model.encoders.items()},
+        fusion=made.model.fusion.clone(block=block),
+    )
+    found = [
+        alone(dataclasses.replace(made, model=still, optim=dataclasses.replace(made.optim, accumulate=parts)))
+        for parts in (1, 2, 4)
+    ]
+    assert apart(found[1], found[0]) <= SAME and apart(found[2], found[0]) <= SAME
