@@ -28,22 +28,23 @@ def analyse(text: str, topology: Topology, mesh: jax.sharding.Mesh, *, causal: b
     for one in found:
         told[f'collective_gb/{one.kind}'] = told.get(f'collective_gb/{one.kind}', 0.0) + one.wire_bytes / 1e9
     for one in grouped(found):
-        axes = '+'.join((*one.axes, *['network'] * one.network))
-        told |= {f'collectives/{one.kind}/{axes}/{what}': 0 for what in ('count', 'out_gb', 'wire_gb')} | told
-        told[f'collectives/{one.kind}/{axes}/count'] += one.count
-        told[f'collectives/{one.kind}/{axes}/out_gb'] += one.bytes_out / 1e9
-        told[f'collectives/{one.kind}/{axes}/wire_gb'] += one.wire_bytes / 1e9
+        name = _name(one.key)
+        told |= {f'{name}/{what}': 0 for what in ('count', 'out_gb', 'wire_gb')} | told
+        told[f'{name}/count'] += one.count
+        told[f'{name}/out_gb'] += one.bytes_out / 1e9
+        told[f'{name}/wire_gb'] += one.wire_bytes / 1e9
     if generation.platform != 'tpu':
         return told
     work = cycles(module)
     timed, others = attention(work, causal=causal, peak_flops=generation.flops, fraction=KERNEL_FRACTION)
     seconds = {} if generation.clock_ghz is None else {'compute_seconds': work.cycles / (generation.clock_ghz * 1e9)}
     roofline = work.roofline_seconds(flops_per_second=generation.flops, bytes_per_second=generation.hbm_gbps * 1e9)
-    on_links = links.seconds(found, links_of(topology, mesh)).total
+    time = links.seconds(found, links_of(topology, mesh))
+    told |= {f'{_name(key)}/seconds': value for key, value in time.seconds.items()}
     return seconds | {
         'seconds/compute': seconds.get('compute_seconds', roofline),
         'seconds/attention': sum(one.seconds for one in timed),
-        'seconds/links': on_links,
+        'seconds/links': time.total,
         'cycles': work.cycles,
         'roofline_seconds': roofline,
         'dot_flops': work.dot_flops,
@@ -56,6 +57,12 @@ def analyse(text: str, topology: Topology, mesh: jax.sharding.Mesh, *, causal: b
         'conditionals': work.conditions,
         'unknown_cycles': work.unknown,
         'unresolved_loops': len(work.unresolved),
-        'collective_seconds': on_links,
+        'collective_seconds': time.total,
+        'links/model': links.MODEL,
         **told,
     }
+
+
+def _name(key: tuple[str, tuple[str, ...]]) -> str:
+    kind, axes = key
+    return f'collectives/{kind}/{"+".join(axes)}'

@@ -134,18 +134,17 @@ def estimate(
     compute = facts.flops[remat] * batch_size / devices / (PEAK_FRACTION * peak_flops)
     if links is None:
         return Estimate(total, compute, 0.0)
-    speed = {axis: links.link * n * (1 + links.wraps[axis]) for axis, n in links.per_axis.items()}
-    cut = [axis for axis in MESH_AXES[2:-1] if axis in speed]
-    copies = [axis for axis in MESH_AXES[:3] if axis in speed and axis != MESH_AXES[2]]
     seconds = 0.0
-    if cut:
-        seconds += accumulate * 3 * facts.width * parts.gathered / sum(speed[axis] for axis in cut)
+    if parts.gathered:
+        cut = links.bandwidth(links.groups(MESH_AXES[2:-1]))
+        seconds += accumulate * 3 * facts.width * parts.gathered / cut
     if parts.reduced:
-        fast = sum(speed[axis] for axis in copies) if sizes[MESH_AXES[0]] == 1 else links.network
-        seconds += facts.width * parts.reduced / (fast or sum(speed.values()) or math.inf)
+        copies = [axis for axis in MESH_AXES[:2] if sizes[axis] > 1] or MESH_AXES  # or what no axis cuts
+        between = links.network if sizes[MESH_AXES[0]] > 1 else links.bandwidth(links.groups(copies))
+        seconds += facts.width * parts.reduced / between
     if neighbours > 1:
         sums = 6 * 2 * (neighbours - 1) / neighbours * accumulate * rows / lengths * stream
-        seconds += sums / speed[MESH_AXES[-1]]
+        seconds += sums / links.bandwidth(links.groups(MESH_AXES[-1:]))
     return Estimate(total, compute, seconds)
 
 

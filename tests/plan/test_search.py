@@ -5,6 +5,7 @@ import math
 import shlex
 
 import jax
+import numpy as np
 import pytest
 
 from mmjax.config import override
@@ -25,7 +26,12 @@ from tests.train import toy
 
 TOPOLOGY = parse_topology('v5e:2x2')
 REPLICAS = MeshShape()
-LINKS = Links(1e9, per_axis=dict.fromkeys(MESH_AXES, 1), wraps=dict.fromkeys(MESH_AXES, False), network=1e9)
+
+
+def links_of(_, mesh):
+    """On a square of four chips."""
+    places, shape = np.array([(0, 0), (1, 0), (0, 1), (1, 1)]), dict(mesh.shape)
+    return Links(1e9, chip=1e9, network=1e9, sides=(2, 2), wrap=(False, False), mesh=shape, places=places)
 
 
 @pytest.fixture(scope='module')
@@ -65,7 +71,7 @@ def test_fewer_bytes_and_more_time_with_less_kept(facts):
             batch_size=32,
             devices=4,
             peak_flops=1e12,
-            links=LINKS,
+            links=links_of(None, abstract(shape, 4)),
         )
 
     assert of('full').bytes < of('none').bytes and of('full').seconds > of('none').seconds
@@ -126,13 +132,13 @@ def compiler(monkeypatch, facts):
     monkeypatch.setattr(searching, 'estimate', estimated)
     monkeypatch.setattr(searching, 'plan', plan)
     monkeypatch.setattr(searching, 'devices_of', lambda _: jax.devices()[:4])
-    monkeypatch.setattr(searching, 'links_of', lambda *_: LINKS)
+    monkeypatch.setattr(searching, 'links_of', links_of)
     Fake.asked = []
     return Fake
 
 
 def test_the_best_comes_first(experiment, compiler):
-    result = searching.search(dataclasses.replace(experiment, mesh=MeshShape(data=1, fsdp=4)), TOPOLOGY)
+    result = searching.search(dataclasses.replace(experiment, mesh=MeshShape(data=1, fsdp=2, tensor=2)), TOPOLOGY)
     told = [result[f'search/{i}/seconds'] for i in (1, 2, 3)]
     assert told == sorted(told) and result['search/1/seconds'] == 2.0
     assert sum(quick for *_, quick in compiler.asked) == 2 and len(compiler.asked) == 5
@@ -140,7 +146,8 @@ def test_the_best_comes_first(experiment, compiler):
     assert counted == 2 and result['search/compiled'] == 5
     table = search_table(result)
     assert 'no overlap is claimed' in table[1] and '2.00 s = 1.00 + 0.00 + 1.00' in table[2]
-    assert table[3].strip() == '--mesh.data 4 --mesh.fsdp 1' and 'as it stands (fsdp 4)' in table[6]
+    assert table[3].strip() == '--mesh.data 4 --mesh.fsdp 1 --mesh.tensor 1'
+    assert 'as it stands (fsdp 2 x tensor 2)' in table[4] and table[6].startswith('  3  fsdp 4')
     compiler.asked.clear()
     assert searching.search(experiment, TOPOLOGY)['search/1/changes'] == ''  # the config is the best: compiled once
     assert len(compiler.asked) == 4
