@@ -65,6 +65,29 @@ def _gathered(
     return local(place, q, k, v, *arrays)
 
 
+def read_share(tokens: Tokens, *, parts: int = 1) -> float:
+    """Of all blocks of tokens that read one another, those that the kernel goes through: on that one of `parts`
+    devices, each of which has its part of the queries, that goes through most. Where the rows differ, what any of them asks for, as the
+    kernel does for the rows of a device.
+    """
+    of_queries, of_keys = numbered(tokens, tokens)
+    lowest = of_queries - jnp.cumsum(tokens.causal, axis=1) - 2 * tokens.mask.shape[1]
+    of_keys = jnp.sort(of_keys, axis=1)
+    below = jax.vmap(functools.partial(jnp.searchsorted, side='right'))(of_keys, of_queries)
+    first = jax.vmap(jnp.searchsorted)(of_keys, lowest)
+    shares = []
+    for low, high in zip(*(jnp.split(x, parts, axis=1) for x in (first, below)), strict=True):
+        bq, bk = _block(low.shape[1]), _block(of_keys.shape[1])
+        low, high = (_padded(x, axis=1, to=bq) for x in (low, high))
+        shares.append(_needed(low, high, bq=bq, bk=bk, blocks=-(-of_keys.shape[1] // bk)).mean())
+    return float(max(shares))
+
+
+def padded_length(length: int) -> int:
+    """What the kernel makes of it, in whole blocks."""
+    return -(-length // _block(length)) * _block(length)
+
+
 def _looked(
     place: Place,
     q: Float[Array, 'b n h k'],

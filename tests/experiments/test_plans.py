@@ -9,7 +9,7 @@ import pytest
 
 from mmjax.plan.collectives import collectives
 from mmjax.plan.hlo import parse
-from mmjax.plan.rollup import cycles
+from mmjax.plan.rollup import rolled_up
 from mmjax.plan.topologies import parse_topology
 from mmjax.sharding import MESH_AXES
 
@@ -52,7 +52,7 @@ def test_an_8b_model_sends_little_more_than_it_must(topology):
 def test_the_committed_program_is_counted_as_it_says(text):
     plan = PLANS[text.name.removesuffix('.txt.gz')]
     module = parse(gzip.decompress(text.read_bytes()).decode())
-    work = cycles(module)
+    work = rolled_up(module)
     assert (work.cycles, work.dot_flops, work.unknown) == (plan['cycles'], plan['dot_flops'], plan['unknown_cycles'])
     assert not work.unresolved
     sent = Counter()

@@ -35,7 +35,7 @@ def test_a_gib_over_a_torus_of_64():
 
 def test_splash_attention_by_its_products():
     """3 layers, 2 rows of 1024 tokens and 4 heads of 128 a device; forward runs twice, layers are made again."""
-    found = rollup.cycles(hlo.parse(texts.read('splash')))
+    found = rollup.rolled_up(hlo.parse(texts.read('splash')))
     product = 2 * 2 * 4 * 1024 * 1024 * 128
     timed, others = kernels.attention(found, causal=False, peak_flops=1e12, fraction=0.5)
     assert not any(other.bytes for other in others)
