@@ -67,8 +67,7 @@ def _gathered(
 
 def read_share(tokens: Tokens, *, parts: int = 1) -> float:
     """Of all blocks of tokens that read one another, those that the kernel goes through: on that one of `parts`
-    devices, each of which has its part of the queries, that goes through most. Where the rows differ, what any of them asks for, as the
-    kernel does for the rows of a device.
+    devices, each of which has its part of the queries, that goes through most. Of several rows, what any of them needs.
     """
     of_queries, of_keys = numbered(tokens, tokens)
     lowest = of_queries - jnp.cumsum(tokens.causal, axis=1) - 2 * tokens.mask.shape[1]

@@ -38,7 +38,7 @@ def analyse(text: str, topology: Topology, mesh: jax.sharding.Mesh, *, share: Sh
         return told
     work, memory = rolled_up(module), generation.hbm_gbps * 1e9
     timed, others = attention(work, share=share, peak_flops=generation.flops, fraction=KERNEL_FRACTION)
-    others = [call for call in others if call.bytes or call.flops]
+    strange, others = [x for x in others if unrecognised(x)], [x for x in others if x.bytes or x.flops]
     beside = sum(seconds_of(call, peak_flops=generation.flops, bytes_per_second=memory) for call in others)
     dense, flops = (sum(getattr(one, what) for one in timed) for what in ('dense', 'flops'))
     seconds = {} if generation.clock_ghz is None else {'compute_seconds': work.cycles / (generation.clock_ghz * 1e9)}
@@ -57,7 +57,7 @@ def analyse(text: str, topology: Topology, mesh: jax.sharding.Mesh, *, share: Sh
         'kernel_flops': flops,
         'kernel_share': flops / dense if dense else None,
         'kernel_fraction': KERNEL_FRACTION,
-        'unrecognised_kernels': sum(call.count for call in others if unrecognised(call)),
+        'unrecognised_kernels': sum(call.count for call in strange),
         'other_kernels': sum(call.count for call in others),
         'other_kernels_without_flops': sum(call.count for call in others if call.flops is None),
         'other_kernel_seconds': beside,

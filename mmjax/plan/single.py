@@ -66,11 +66,12 @@ def plan(experiment: Experiment, topology: Topology, *, quick: bool = False) -> 
     time, and are left out.
 
     `fits` is the compiler's own verdict; of GPUs, whose compiler gives none, whether what it lays out is within the
-    memory. GiB are of one device: `limit_gib` of its memory; `argument_gib` state and
-    batch, `temp_gib` the block for all else, `held_gib` both, with what is returned and lies nowhere of these: what the
-    program takes, gaps between its buffers included. `peak_gib` is the most of it in use at a time, as the compiler
-    states it: a little less as a rule, much less where gaps are large. `host_gib` is in the memory of the host. Where
-    the step does not fit, `need_gib` and `missing_gib` instead. `model_flops` are those of one step over all devices without recomputation (see `train_flops`).
+    memory. GiB are of one device: `limit_gib` of its memory; `argument_gib` state and batch, `temp_gib` the block for
+    all else, `held_gib` both, and what is returned that lies in neither: what the program takes, gaps between its
+    buffers included. `peak_gib` is the most of it in use at a time, as the compiler states it: a little less as a rule,
+    much less where gaps are large. `host_gib` is in the memory of the host. Where the step does not fit, `need_gib` and
+    `missing_gib` instead. `model_flops` are those of one step over all devices without recomputation (see
+    `train_flops`).
 
     Of the program of one device: `cycles` as the compiler estimates them, loops by their trip counts, by kind of
     instruction `cycles/KIND`, and `compute_seconds`, those over the clock, where it is known; `roofline_seconds`, each

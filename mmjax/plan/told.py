@@ -75,7 +75,7 @@ def _time(result: Mapping[str, Any]) -> str:
         by = f'their FLOPs and bytes ({unknown} by their bytes alone)' if unknown else 'their FLOPs and bytes'
         told.append(f'{result["other_kernels"]} other kernels {short(result["other_kernel_seconds"])} s by {by}')
     left = {
-        'unrecognised_kernels': '{} of these are called attention and not recognised: far too little',
+        'unrecognised_kernels': '{} kernels are called attention and not recognised: not by the model of attention',
         'unknown_cycles': 'left out: {} instructions without an estimate',
         'unresolved_loops': '{} loops of unknown length count once',
         'conditionals': 'all branches of {} conditionals count',

@@ -97,8 +97,9 @@ def test_bytes_of_stacked_layers_are_those_of_one_layer_a_turn():
     loop = rolled(texts.read('layers_scanned'))
     weights, h = 2 * 2 * 2048 * 8192, 2 * 4096 * 2048
     # Both weights each turn, h into and out of the chip's own memory, which holds everything else; and the counter.
-    assert loop.bytes == pytest.approx(8 * weights + 2 * h, rel=1e-4)
-    assert loop.roofline_seconds(flops_per_second=1e30, bytes_per_second=1e9) == pytest.approx(loop.bytes / 1e9)
+    moves = sum(one.bytes for one in loop.work)
+    assert moves == pytest.approx(8 * weights + 2 * h, rel=1e-4)
+    assert loop.roofline_seconds(flops_per_second=1e30, bytes_per_second=1e9) == pytest.approx(moves / 1e9)
     assert loop.roofline_seconds(flops_per_second=1e12, bytes_per_second=1e30) == pytest.approx(loop.dot_flops / 1e12)
 
 
@@ -154,3 +155,22 @@ def test_custom_calls_are_listed_apart():
         assert q.dims == k.dims == v.dims == (2, 4, 1024, 128)
         assert call.op_name.endswith('pallas_call')
     assert [len(call.outputs) for call in calls] == [2, 2, 2, 1]
+
+
+def test_custom_calls_are_in_no_roofline():
+    """Written so that the kernel's bytes are in two memories, and with the FLOPs that its author notes."""
+    text = """HloModule f, is_scheduled=true
+ENTRY %main (x: f32[8,128]) -> f32[8,128] {
+  %x = f32[8,128]{1,0} parameter(0)
+  %y = f32[8,128]{1,0:S(1)} copy(%x)
+  %k = f32[8,128]{1,0} custom-call(%x), custom_call_target="tpu_custom_call", METADATA, CONFIG
+  ROOT %l = f32[8,128]{1,0} custom-call(%y), custom_call_target="tpu_custom_call", METADATA, CONFIG
+}
+""".replace('METADATA', 'metadata={op_name="jit(f)/mine/pallas_call"}')
+    noted = 'backend_config={"custom_call_config":{"body":"","cost_estimate":{"flops":"700"}}}'
+    size = 8 * 128 * 4
+    for config, flops in ((noted, 1400), ('backend_config={"custom_call_config":{"body":""}}', None)):
+        found = rolled(text.replace('CONFIG', config))
+        (call,) = found.custom_calls
+        assert (call.count, call.bytes, call.flops) == (2, 3 * size, flops)  # one of the four is on the chip
+        assert found.roofline_seconds(flops_per_second=1.0, bytes_per_second=1.0) == size  # the copy reads

@@ -14,7 +14,7 @@ from mmjax.plan import search as searching
 from mmjax.plan import single
 from mmjax.plan.estimate import POLICIES, Estimate, estimate, measure, remat_fields, with_remat
 from mmjax.plan.links import Links
-from mmjax.plan.program import Compiled, OutOfMemory
+from mmjax.plan.program import GIB, Compiled, OutOfMemory
 from mmjax.plan.tables import search_table
 from mmjax.plan.topologies import parse_topology
 from mmjax.sharding import MESH_AXES, MeshShape
@@ -158,6 +158,41 @@ def test_what_the_compiler_says_corrects_the_model(experiment, compiler):
     with pytest.raises(UserError, match=r'none of the \d likeliest of \d+ candidates fits v5e:2x2'):
         searching.search(experiment, TOPOLOGY)
     assert len(compiler.asked) == 1  # with the model corrected a millionfold nothing else can fit
+
+
+def test_the_model_is_corrected_both_ways(experiment, compiler):
+    limit = TOPOLOGY.generation.hbm_gib * GIB
+    mesh, told = MeshShape(data=4), Estimate(0.0, 1.0, 0.0)
+    small = searching.Choice(mesh, 'full', 1, dataclasses.replace(told, bytes=limit))
+    large = searching.Choice(mesh, 'none', 1, dataclasses.replace(told, bytes=2 * limit))
+    space = searching.Space([[large, small]], 2, 0)
+
+    def first(corrections, seen=()):
+        return next(searching._in_order(space, set(seen), corrections, limit=limit), None)
+
+    assert first({}) == small
+    assert first({'full': 0.5, searching.ANY: 0.5}) == large  # of another policy the last that is known
+    assert first({'none': 1.1, searching.ANY: 0.5}) == small
+    assert first({'none': 1.1, 'full': 1.1, searching.ANY: 1.1}) is None
+
+
+def test_what_cannot_be_traced_ends_the_search(experiment, compiler, monkeypatch):
+    asked = []
+
+    def refuse(one, topology, **_):
+        asked.append(one.mesh)
+        raise UserError('an activation does not divide')
+
+    monkeypatch.setattr(searching, 'plan', refuse)
+    with pytest.raises(UserError, match='none of the'):
+        searching.search(experiment, TOPOLOGY)
+    shapes = candidates(4)
+    assert len(asked) == len(set(asked)) == min(searching.REFUSED, len(shapes))
+    asked.clear()
+    monkeypatch.setattr(searching, 'REFUSED', 2)
+    with pytest.raises(UserError, match='none of the'):
+        searching.search(experiment, TOPOLOGY)
+    assert len(asked) == 2
 
 
 class Lowered:
