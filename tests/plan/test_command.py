@@ -4,10 +4,11 @@ import fcntl
 import gzip
 import json
 
+import jax
 import pytest
 
 from mmjax.cli import main
-from mmjax.plan import gpu, libtpu, report
+from mmjax.plan import command, gpu, libtpu, report, single
 from mmjax.plan.parts import total
 from mmjax.plan.told import lines
 from mmjax.plan.topologies import parse_topology
@@ -56,15 +57,15 @@ RESULT = {
 }
 
 
+MISSED = {name: x for name, x in RESULT.items() if not name.endswith('_gib')}
+MISSED |= {'fits': False, 'limit_gib': 15.75, 'need_gib': 23.36, 'missing_gib': 7.61}
+
+
 def test_the_verdict_comes_first():
     assert lines(RESULT)[0] == 'v5e:2x2: fits: peak 5.24 of 15.75 GiB a device'
-    missed = {
-        name: x for name, x in RESULT.items() if not name.startswith(('peak', 'argument', 'temp', 'held', 'host'))
-    }
-    missed |= {'fits': False, 'need_gib': 23.36, 'missing_gib': 7.61}
     gaps = lines(RESULT | {'held_gib': 6.0})[0]
     assert gaps == 'v5e:2x2: fits: peak 5.24 of 15.75 GiB a device; takes 6.00 with the gaps between its buffers'
-    assert lines(missed)[0] == 'v5e:2x2: does not fit: needs 23.36 GiB a device, 7.61 more than 15.75'
+    assert lines(MISSED)[0] == 'v5e:2x2: does not fit: needs 23.36 GiB a device, 7.61 more than 15.75'
 
 
 LINKS = {
@@ -134,6 +135,23 @@ def test_mistakes_are_told_in_a_line(config, arguments, said, capsys):
     assert main(['plan', config, *arguments]) == 2
     error = capsys.readouterr().err
     assert said in error and error.count('\n') == 1
+
+
+def test_what_cannot_run_on_the_chips_is_told(config, monkeypatch, capsys):
+    monkeypatch.setattr(single, 'devices_of', lambda _: jax.devices()[:4])
+    for change, said in (
+        (['--mesh.fsdp', '3'], "mesh: the axes {'data': -1, 'fsdp': 3} need 3 devices"),
+        (['--batch-size', '30'], 'batch_size: 30 does not divide by 4'),
+    ):
+        assert main(['plan', config, '--topology', 'v5e:2x2', *change]) == 2
+        error = capsys.readouterr().err
+        assert said in error and error.count('\n') == 1
+
+
+def test_a_text_that_is_not_there_is_told(config, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(command, 'plan', lambda *_: single.Planned(MISSED, '', False))
+    assert main(['plan', config, '--topology', 'v5e:2x2', '--text', str(tmp_path / 'x.gz')]) == 0
+    assert 'x.gz is not written' in capsys.readouterr().err and not (tmp_path / 'x.gz').exists()
 
 
 def test_a_stage_has_to_be_named(config, capsys):
