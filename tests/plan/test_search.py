@@ -10,6 +10,7 @@ import pytest
 
 from mmjax.config import override
 from mmjax.errors import UserError
+from mmjax.fusion.routed import Routed
 from mmjax.plan import search as searching
 from mmjax.plan import single
 from mmjax.plan.estimate import POLICIES, Estimate, estimate, measure, remat_fields, with_remat
@@ -79,6 +80,30 @@ def test_fewer_bytes_and_more_time_with_less_kept(facts):
     cut = MeshShape(data=1, fsdp=4)
     assert of('none', shape=cut).bytes < of('none').bytes
     assert of('none', accumulate=8, shape=cut).links > of('none', shape=cut).links  # gathered for each part
+
+
+def test_keys_and_tokens_that_are_exchanged():
+    """By hand: the towers' layers and the fusion's make keys and values of width 16, each of its own tokens."""
+    experiment = toy.experiment(batch_size=32)
+    facts = measure(experiment, ('none',))
+    image, text = (experiment.model.encoders[name] for name in ('image', 'text'))
+    encoded = 2 * 16 * (image.depth * (facts.tokens - 3) + text.depth * 3)
+    assert facts.keys == facts.width * (encoded + 2 * 16 * experiment.model.fusion.depth * facts.tokens)
+    assert facts.routed == 0
+    fusion = Routed(depth=2, block=experiment.model.fusion.block, experts=4)
+    mixed = dataclasses.replace(experiment, model=experiment.model.clone(fusion=fusion))
+    assert measure(mixed, ('none',)).routed == facts.width * 16 * 2 * facts.tokens
+
+    def links(facts, shape):
+        given = {'remat': 'none', 'accumulate': 1, 'batch_size': 32, 'devices': 4, 'peak_flops': 1e12}
+        return estimate(facts, shape, **given, links=links_of(None, abstract(shape, 4))).links
+
+    sequence, expert = MeshShape(data=1, sequence=4), MeshShape(data=1, expert=4)
+    none = dataclasses.replace(facts, keys=0.0)
+    gathered = 3 * 3 / 4 * 32 * facts.keys  # three passes, in each what three others have
+    assert links(facts, sequence) - links(none, sequence) == pytest.approx(gathered / 2e9)
+    some = dataclasses.replace(facts, routed=1e6)
+    assert links(some, expert) - links(facts, expert) == pytest.approx(6 * 3 * 8 * 1e6 / 2e9)
 
 
 def test_every_mesh_uses_all_devices():
