@@ -79,7 +79,7 @@ def calibration(result: dict[str, Any]) -> dict[str, Any]:
     """
     name = 'cycles' if 'compute_seconds' in result else 'roofline'
     known = read_json(FILE) if FILE.exists() else {}
-    if SECONDS['compute'] not in result or f'{name}/factor' not in known:
+    if SECONDS['compute'] not in result or f'{name}/of' not in known:
         return {}
     told = ('factor', 'low', 'high', 'cases', 'of')
     return {'calibration/by': name} | {f'calibration/{what}': known[f'{name}/{what}'] for what in told}

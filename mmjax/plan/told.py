@@ -65,7 +65,8 @@ def _time(result: Mapping[str, Any]) -> str:
     told = [f'compiler-estimated compute {told}, roofline {short(result["roofline_seconds"])} s']
     if result['kernels']:
         share = result['kernel_share']
-        pairs = 'every query with every key' if share == 1 else f'{share:.0%} of all queries with keys'
+        pairs = 'every query with every key' if share == 1 else f'{share:.0%} of all pairs of a query and a key'
+        pairs += ' on the device that reads most' if result['mesh/sequence'] > 1 and share < 1 else ''
         told.append(
             f'{result["kernels"]} attention kernels {short(result[SECONDS["attention"]])} s by a model '
             f'({result["kernel_fraction"]:.0%} of peak, {pairs})'
@@ -115,7 +116,8 @@ def _sum(result: Mapping[str, Any]) -> str:
     if SECONDS['compute'] not in result:
         return ''
     parts = ['cycles' if 'compute_seconds' in result else 'roofline', 'other kernels', 'attention', 'links']
-    if not result['other_kernels']:
-        parts.remove('other kernels')
+    for name, count in {'other kernels': 'other_kernels', 'attention': 'kernels'}.items():
+        if not result[count]:
+            parts.remove(name)
     host = '; traffic to the host is not counted' if result['host_gib'] else ''
     return f'{short(total(result))} s: {" + ".join(parts)}, one after another{host}; {calibrated(result)}'

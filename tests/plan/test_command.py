@@ -37,6 +37,7 @@ RESULT = {
     'slices': 1,
     'devices': 4,
     'mesh/data': 4,
+    'mesh/sequence': 1,
     'batch_size': 32,
     'parameters': 1000,
     'tokens_per_device': 2048.0,
@@ -82,10 +83,12 @@ TIMED |= {'unrecognised_kernels': 0, 'unknown_cycles': 0, 'unresolved_loops': 0,
 
 def test_what_a_time_is_made_of():
     told = '\n'.join(lines(TIMED))
-    assert '4 attention kernels 0.50 s by a model (50% of peak, 61% of all queries with keys)' in told
+    assert '4 attention kernels 0.50 s by a model (50% of peak, 61% of all pairs of a query and a key)' in told
     assert '2 other kernels 1.00 s by their FLOPs and bytes (1 by their bytes alone)' in told
     assert '35.50 s: cycles + other kernels + attention + links' in told
     assert 'recognised' not in told and 'conditionals' not in told and 'host' not in told.replace('on the host', '')
+    cut = '\n'.join(lines(TIMED | {'mesh/sequence': 4}))
+    assert '61% of all pairs of a query and a key on the device that reads most)' in cut
     dense = '\n'.join(lines(TIMED | {'kernel_share': 1.0, 'unrecognised_kernels': 6, 'conditionals': 2}))
     assert 'every query with every key' in dense and 'all branches of 2 conditionals' in dense
     assert '6 kernels are called attention and not recognised' in dense

@@ -143,7 +143,7 @@ def test_measured_over_estimated(monkeypatch, tmp_path):
     assert 'not calibrated' in '\n'.join(lines(plan))
     calibration.write_json(calibration.FILE, result)
     told = '\n'.join(lines(plan | calibration.calibration(plan)))
-    assert '3.00 s: roofline + attention + links' in told
+    assert '3.00 s: roofline + links' in told
     steps = 'a on v5p:8x8x8, b on v5p:8x8x8 (traffic to the host not counted); none of them on v5e'
     assert f'took 2.00 times such a sum (2.00 to 2.00: {steps})' in told
     clocked = calibration.calibration(plan | {'compute_seconds': 1.0})
