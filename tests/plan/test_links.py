@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from scipy.optimize import linprog
 
 from mmjax.plan.analysis import analyse
+from mmjax.plan.attended import every_pair
 from mmjax.plan.collectives import Collective
 from mmjax.plan.links import seconds
 from mmjax.plan.placement import links_of
@@ -229,7 +230,7 @@ def test_between_slices_is_the_network():
 def test_a_plan_tells_seconds_by_kind_and_axes_and_what_they_assume():
     topology, devices = devices_on('v5e:2x4')
     mesh = Mesh(np.array(devices).reshape(tuple(texts.STEP_MESH.values())), tuple(texts.STEP_MESH))
-    told = analyse(texts.read('step_v5e'), topology, mesh, causal=True)
+    told = analyse(texts.read('step_v5e'), topology, mesh, share=every_pair)
     by_kind = {name: value for name, value in told.items() if name.startswith('collectives/')}
     times = {name: value for name, value in by_kind.items() if name.endswith('/seconds')}
     assert set(times) == {name.replace('/wire_gb', '/seconds') for name in by_kind if name.endswith('/wire_gb')}
