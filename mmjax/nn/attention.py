@@ -35,10 +35,12 @@ def attend(
     is chosen by the devices and the shapes (`nn/kernels.py`). tap: the module that calls. Where its collection
     `intermediates` is mutable, it keeps the probabilities [b h n m], to which its `perturbations` are added.
     """
-    k, v = (constrain(x, 'batch', 'keys', 'heads' if x.shape[2] > 1 else None, 'head_dim') for x in (k, v))
-    if tap is not None and tap.is_mutable_collection('intermediates'):
-        return _attend_in_the_open(q, k, v, attention_mask(query, key), tap)
     kernel = kernels.chosen(q, k)
+    tapped = tap if tap is not None and tap.is_mutable_collection('intermediates') else None
+    if tapped is not None or kernel is not kernels.splash:  # which gathers them itself
+        k, v = (constrain(x, 'batch', 'keys', 'heads' if x.shape[2] > 1 else None, 'head_dim') for x in (k, v))
+    if tapped is not None:
+        return _attend_in_the_open(q, k, v, attention_mask(query, key), tapped)
     y = kernel(q, k, v, query, key)
     # A kernel alone gives there the uniform average, or anything finite.
     y = jnp.where(reads(query, key)[:, :, None, None], y, 0)

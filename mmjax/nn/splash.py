@@ -1,6 +1,7 @@
 """Flash attention on TPUs: JAX's splash kernel, told by a few numbers a token which keys it may read."""
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ from einops import rearrange
 from jaxtyping import Array, Bool, Float, Int
 
 from mmjax.nn.masks import numbered, passed
-from mmjax.sharding.mapped import Place, shard_mapped
+from mmjax.sharding.mapped import Place, here, shard_mapped
 from mmjax.types import Order, Tokens
 
 LANES = 128  # numbers in a row of a TPU's registers: widths and blocks are multiples of it
@@ -35,7 +36,10 @@ def splash(
     interpret: run the kernel on a CPU, slowly.
     """
     heads = ('batch', 'length', 'heads', 'head_dim')
-    held = ('batch', 'keys', 'heads' if k.shape[2] > 1 else None, 'head_dim')
+    # Of keys that are cut a device is given its part, and gathers the others: so their gradients, which each device has
+    # of all keys, are summed and scattered at once. Those of keys that it is given whole are summed whole.
+    cut = k.shape[1] % here().parts('length') == 0
+    held = ('batch', 'length' if cut else 'keys', 'heads' if k.shape[2] > 1 else None, 'head_dim')
     asked, told = ('batch', 'length'), ('batch', 'keys')
     key_segments = jnp.where(key.mask, key.segments, NOBODY)
     if key.order is Order.UNKNOWN:
@@ -48,8 +52,39 @@ def splash(
         )
     else:
         local, arrays, axes = _ordered, (query.segments, passed(query, key), key_segments), [asked, asked, told]
-    program = shard_mapped(functools.partial(local, interpret=interpret), [heads, held, held, *axes], [heads])
-    return program(q, k, v, *arrays)[0]
+    local = functools.partial(local, interpret=interpret)
+    run = functools.partial(_gathered, local) if cut else local
+    return shard_mapped(run, [heads, held, held, *axes], [heads])(q, k, v, *arrays)[0]
+
+
+def _gathered(
+    local: Callable[..., tuple[Array]], place: Place, q: Array, k: Array, v: Array, *arrays: Array
+) -> tuple[Float[Array, 'b n h k']]:
+    """`local` with the keys and values of all devices along the length."""
+    k, v = (place.gather(x, 'length', dim=1) for x in (k, v))
+    return local(place, q, k, v, *arrays)
+
+
+def read_share(tokens: Tokens, *, parts: int = 1) -> float:
+    """Of all blocks of tokens that read one another, those that the kernel goes through: on that one of `parts`
+    devices, each of which has its part of the queries, that goes through most. Of several rows, what any of them needs.
+    """
+    of_queries, of_keys = numbered(tokens, tokens)
+    lowest = of_queries - jnp.cumsum(tokens.causal, axis=1) - 2 * tokens.mask.shape[1]
+    of_keys = jnp.sort(of_keys, axis=1)
+    below = jax.vmap(functools.partial(jnp.searchsorted, side='right'))(of_keys, of_queries)
+    first = jax.vmap(jnp.searchsorted)(of_keys, lowest)
+    shares = []
+    for low, high in zip(*(jnp.split(x, parts, axis=1) for x in (first, below)), strict=True):
+        bq, bk = _block(low.shape[1]), _block(of_keys.shape[1])
+        low, high = (_padded(x, axis=1, to=bq) for x in (low, high))
+        shares.append(_needed(low, high, bq=bq, bk=bk, blocks=-(-of_keys.shape[1] // bk)).mean())
+    return float(max(shares))
+
+
+def padded_length(length: int) -> int:
+    """What the kernel makes of it, in whole blocks."""
+    return -(-length // _block(length)) * _block(length)
 
 
 def _looked(

@@ -9,19 +9,20 @@ pass, and their flags, are not all to be had here: see published.py), so the fac
 """
 
 import math
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import mmjax
 from mmjax.config import load_file
 from mmjax.experiment import Experiment
+from mmjax.plan.parts import SECONDS, say
 from mmjax.plan.single import only_compile, plan
 from mmjax.plan.topologies import parse_topology
 from mmjax.train.files import read_json, write_json
 
 SCALE = Path(mmjax.__file__).parent.parent / 'experiments' / 'scale'
 FILE = SCALE / 'calibration.json'
+HOST = ' (traffic to the host not counted)'
 COMPUTE = {'cycles': 'compute_seconds', 'roofline': 'roofline_seconds'}  # two estimates of what the kernels are not in
 
 
@@ -46,38 +47,42 @@ MEASURED = (
 
 def calibrated(plans: dict[Measured, dict[str, Any]]) -> dict[str, Any]:
     """Flat: of each plan `NAME/measured_seconds`, and `NAME/cycles` and `NAME/roofline`, two estimates: that compute,
-    attention and links, one after another. Of both `cycles/factor`, the geometric mean of measured over estimated,
-    `cycles/low`, `cycles/high` and `cycles/cases`. Where no clock is known there is no estimate from cycles.
+    other kernels, attention and links, one after another. Of both `cycles/factor`, the geometric mean of measured over
+    estimated, `cycles/low`, `cycles/high`, `cycles/cases` and their names, `cycles/of`. Where no clock is known there
+    is no estimate from cycles. `NAME/host_gib` where buffers lie on the host: traffic to it is in no estimate.
     """
-    result, ratios = {}, {name: [] for name in COMPUTE}
+    result, ratios, names = {}, {name: [] for name in COMPUTE}, {name: [] for name in COMPUTE}
     for measured, told in plans.items():
         seconds = told['tokens_per_device'] / measured.tokens
         key = f'{measured.config}/{measured.topology}'
         result |= {f'{key}/measured_seconds': seconds, f'{key}/jax': told['jax'], f'{key}/libtpu': told['libtpu']}
+        if told['host_gib']:
+            result[f'{key}/host_gib'] = told['host_gib']
+        beside = told['other_kernel_seconds'] + told[SECONDS['attention']] + told[SECONDS['links']]
         for name, compute in COMPUTE.items():
             if compute in told:
-                estimate = told[compute] + told['kernel_seconds'] + told['collective_seconds']
+                estimate = told[compute] + beside
                 ratios[name].append(seconds / estimate)
+                names[name].append(f'{measured.config} on {measured.topology}{HOST if told["host_gib"] else ""}')
                 result[f'{key}/{name}'] = estimate
     for name, found in ratios.items():
         if found:
             mean = math.exp(sum(map(math.log, found)) / len(found))
             result |= {f'{name}/factor': mean, f'{name}/low': min(found), f'{name}/high': max(found)}
-            result[f'{name}/cases'] = len(found)
+            result |= {f'{name}/cases': len(found), f'{name}/of': ', '.join(names[name])}
     return result
 
 
 def calibration(result: dict[str, Any]) -> dict[str, Any]:
     """For a plan with a time: the `calibration/factor`, `low`, `high` and `cases` of the estimate that it is made by
-    (`calibration/of`); nothing where no step was measured.
+    (`calibration/by`), and which steps these are (`of`); nothing where no step was measured.
     """
     name = 'cycles' if 'compute_seconds' in result else 'roofline'
     known = read_json(FILE) if FILE.exists() else {}
-    if 'seconds/compute' not in result or f'{name}/factor' not in known:
+    if SECONDS['compute'] not in result or f'{name}/of' not in known:
         return {}
-    return {'calibration/of': name} | {
-        f'calibration/{what}': known[f'{name}/{what}'] for what in ('factor', 'low', 'high', 'cases')
-    }
+    told = ('factor', 'low', 'high', 'cases', 'of')
+    return {'calibration/by': name} | {f'calibration/{what}': known[f'{name}/{what}'] for what in told}
 
 
 def main() -> None:
@@ -87,11 +92,11 @@ def main() -> None:
     for measured in MEASURED:
         if not measured.file.exists():
             experiment = load_file(f'{SCALE / "published.py"}:{measured.config}', kind=Experiment)
-            print(f'{measured.config} on {measured.topology} …', file=sys.stderr, flush=True)
+            say('calibration', f'{measured.config} on {measured.topology} …')
             write_json(measured.file, plan(experiment, parse_topology(measured.topology)).result)
         plans[measured] = read_json(measured.file)
         if not plans[measured]['fits']:
-            print(f'{measured.config} on {measured.topology} does not fit: left out', file=sys.stderr)
+            say('calibration', f'{measured.config} on {measured.topology} does not fit: left out')
             del plans[measured]
     result = calibrated(plans)
     write_json(FILE, result)

@@ -4,10 +4,13 @@ import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
+from jaxtyping import Int
+
 from mmjax.plan.collective_ops import inside, is_repeated, transfer, written
 from mmjax.plan.executed import Visit, execution
 from mmjax.plan.groups import axes_of, permuted_axes, replica_groups, slice_groups, source_targets
-from mmjax.plan.hlo import FUSIONS, Array, Computation, Instruction, Module, size
+from mmjax.plan.hlo import FUSIONS, Array, Computation, Instruction, Module, elements, size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,7 +18,9 @@ class Collective:
     """One instruction, or several of one kind and axes taken together.
 
     axes: those of the mesh that its groups span, or ('mixed',). group: devices in one. count: runs in one execution of
-    the program, loops included. bytes_out: what a device has afterwards, of all runs. wire_bytes: what a device sends.
+    the program, loops included. bytes_out: what a device has afterwards, of all runs. wire_bytes: what a device sends,
+    each byte once, however many links it passes on its way (those count in `links`). groups: the devices of each group,
+    of a permute each sender with its receiver, by their places in the mesh; empty where several are taken together.
     """
 
     kind: str
@@ -27,6 +32,14 @@ class Collective:
     network: bool = False
     name: str = ''
     op_name: str = ''
+    groups: Int[np.ndarray, 'groups devices'] = dataclasses.field(
+        default_factory=lambda: np.zeros((0, 0), int), repr=False, compare=False
+    )
+
+    @property
+    def key(self) -> tuple[str, tuple[str, ...]]:
+        """What the figures of it are added up by: its kind and mesh axes, with `network` behind them between slices."""
+        return self.kind, (*self.axes, *['network'] * self.network)
 
 
 def collectives(module: Module, mesh_shape: Mapping[str, int]) -> list[Collective]:
@@ -34,8 +47,8 @@ def collectives(module: Module, mesh_shape: Mapping[str, int]) -> list[Collectiv
 
     Each counts once: where it starts, if it is asynchronous; those inside fusions too (TPU writes an asynchronous one
     in all fusions that it runs beside). TPU's fusions of an all-reduce with the slice that is kept are reduce-scatters.
-    Wire bytes are those of a ring over n devices: all-gather and all-to-all out x (n-1)/n, all-reduce 2 x out x
-    (n-1)/n, reduce-scatter in x (n-1)/n, permute out. Groups of one device talk to nobody and are left out.
+    Wire bytes (`wire_bytes`) say nothing of the links between: see `links`. Groups of one device talk to nobody and are
+    left out.
 
     What goes between TPU slices is written as a `send` to the host, and the program numbers the devices of one slice.
 
@@ -72,7 +85,11 @@ def grouped(found: Sequence[Collective]) -> list[Collective]:
 
 
 def wire_bytes(kind: str, *, bytes_out: int, bytes_in: int, group: int) -> int:
-    """What one device sends in one collective, by the formulas of a ring."""
+    """What one of n devices sends in one collective.
+
+    Handed on round a ring: all-gather out x (n-1)/n, reduce-scatter in x (n-1)/n, all-reduce both of them. Sent to each
+    receiver itself: all-to-all out x (n-1)/n, permute out; what links further on carry of it is not counted here.
+    """
     if kind in ('collective-permute', 'collective-broadcast'):
         return bytes_out
     whole = bytes_in if kind == 'reduce-scatter' else bytes_out
@@ -104,17 +121,24 @@ def _collective(
     if kind == 'collective-permute':
         pairs = source_targets(instruction)
         axes, group = permuted_axes(pairs, mesh_shape), 2 if (pairs[:, 0] != pairs[:, 1]).any() else 1
-        into = out
+        groups, into = pairs, out
     else:
         groups = replica_groups(module, instruction)
         axes, group = axes_of(groups, mesh_shape), groups.shape[1]
         into = out * group if kind == 'reduce-scatter' else out
-    begins = any(user.opcode == 'custom-call' for user in computation.users[instruction.name])
-    if kind == 'all-reduce' and fusion is not None and not begins and fusion.bytes < out:  # the slice that is kept
+    if kind == 'all-reduce' and fusion is not None and _keeps_a_slice(computation, instruction, fusion, group):
         kind, out, into = 'reduce-scatter', fusion.bytes, out
     sent = wire_bytes(kind, bytes_out=out, bytes_in=into, group=group)
     op_name = (fusion or instruction).op_name or instruction.op_name
-    return Collective(kind, axes, group, times, out * times, sent * times, False, instruction.name, op_name)
+    return Collective(kind, axes, group, times, out * times, sent * times, False, instruction.name, op_name, groups)
+
+
+def _keeps_a_slice(computation: Computation, summed: Instruction, fusion: Instruction, group: int) -> bool:
+    """Whether a fusion hands on a device's part of a sum and not all of it, maybe as shorter numbers."""
+    if any(user.opcode == 'custom-call' for user in computation.users[summed.name]):  # it only begins
+        return False
+    whole, kept = elements(written(summed)), elements(fusion.shape)
+    return kept * group == whole or (kept < whole and any(part.opcode == 'dynamic-slice' for part in computation))
 
 
 def _between_slices(
@@ -127,4 +151,4 @@ def _between_slices(
     out = {'all-gather': sends * group, 'reduce-scatter': sends // group}.get(kind, sends)
     sent = wire_bytes(kind, bytes_out=out, bytes_in=sends, group=group)
     axes = axes_of(groups, mesh_shape)
-    return Collective(kind, axes, group, times, out * times, sent * times, True, send.name, send.op_name)
+    return Collective(kind, axes, group, times, out * times, sent * times, True, send.name, send.op_name, groups)

@@ -10,6 +10,7 @@ from mmjax.errors import UserError, nearest
 from mmjax.experiment import NO_INIT, Experiment
 from mmjax.plan.calibration import calibration
 from mmjax.plan.kept import packed
+from mmjax.plan.parts import say
 from mmjax.plan.scaling import scaling as scaling_of
 from mmjax.plan.search import search as search_for
 from mmjax.plan.single import only_compile, plan
@@ -45,6 +46,8 @@ def plan_command(
         raise UserError('--text: is of one program, and --search and --scaling compile several; plan one of them')
     if search and scaling:
         raise UserError('--scaling: is of one mesh; --search first, then --scaling of what it finds')
+    if scaling and slices > 1:
+        raise UserError('--slices: --scaling goes from the smallest slice to the largest; leave it out')
     for name, place in (('--text', text), ('--report', report)):
         if place:
             check_writable(Path(place), flag=name)
@@ -63,6 +66,8 @@ def plan_command(
     result |= calibration(result)
     if text and program:
         Path(text).write_bytes(packed(program))
+    elif text:
+        say('plan', f'--text: {text} is not written: of a step that does not fit there is no program')
     if report:
         from mmjax.plan.report import write_report
 

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from flax.core import meta
 
 from mmjax.config import override
 from mmjax.config.swaps import walk
@@ -20,8 +21,8 @@ from mmjax.experiment import Experiment
 from mmjax.nn.block import REMAT
 from mmjax.nn.flops import count_flops
 from mmjax.plan.links import Links
-from mmjax.sharding import MESH_AXES, MeshShape, batch_parts
-from mmjax.sharding.candidates import abstract, depth, held
+from mmjax.sharding import BETWEEN_SLICES, MESH_AXES, TABLE, MeshShape, batch_parts
+from mmjax.sharding.candidates import abstract, depth, held, sizes_of
 from mmjax.train.passes import apply_model
 from mmjax.train.run import shapes_of_batch
 from mmjax.train.state import create_state, key_for, model_parameters
@@ -29,6 +30,10 @@ from mmjax.types import Shapes
 
 PEAK_FRACTION = 0.6  # of a device's peak, assumed of all computation: only to weigh it against the links
 ROWS = 4096  # that are traced, so many that what does not grow with them hardly counts
+# Mesh axes: along which parameters are gathered; which share a layer; which have a length; which have experts; which
+# have the same parameters.
+GATHERED, SHARED, LENGTHS, EXPERTS = TABLE['embed'][0], TABLE['heads'][0], TABLE['length'][1], TABLE['expert'][0]
+REPLICAS = tuple(axis for axis in TABLE['batch'][1] if axis not in GATHERED)
 POLICIES = tuple(name for name in REMAT if name != 'offload')  # no figure of a host's memory bandwidth is known here
 
 
@@ -36,7 +41,8 @@ POLICIES = tuple(name for name in REMAT if name != 'offload')  # no figure of a 
 class Facts:
     """Of a model, by example. boxed: abstract parameters with their logical axes. state: bytes of the state for each
     parameter. kept: bytes for the backward pass, by remat policy. flops: with what is computed again, by policy.
-    answers: bytes of the outputs. depth: layers of the deepest stack. tokens: of all modalities.
+    answers: bytes of the outputs. depth: layers of the deepest stack. tokens: of all modalities. keys: bytes of the
+    keys and values of all layers. routed: bytes of the tokens that all layers with a mixture of experts are given.
     """
 
     boxed: Any
@@ -46,6 +52,8 @@ class Facts:
     answers: float
     depth: int
     tokens: float
+    keys: float
+    routed: float
     width: int  # bytes of a number that is computed with
 
 
@@ -86,6 +94,8 @@ def measure(experiment: Experiment, policies: tuple[str, ...]) -> Facts:
         flops[policy] = count_flops(_backward(forward), params, batch) / ROWS
     encoded = jax.eval_shape(lambda p, b: experiment.model.apply({'params': p}, b, method='encode'), params, batch)
     outputs = jax.eval_shape(_forward(experiment), params, batch)
+    lengths = {name: math.prod(x.mask.shape) / ROWS for name, x in encoded.items()}
+    width = jnp.dtype(experiment.precision).itemsize
     return Facts(
         boxed,
         state=_bytes(state) / sum(x.size for x in jax.tree.leaves(params)),
@@ -93,8 +103,10 @@ def measure(experiment: Experiment, policies: tuple[str, ...]) -> Facts:
         flops=flops,
         answers=_bytes([x for x in outputs if x.shape[:1] == (ROWS,)]) / ROWS,
         depth=depth(boxed),
-        tokens=sum(math.prod(x.mask.shape) for x in encoded.values()) / ROWS,
-        width=jnp.dtype(experiment.precision).itemsize,
+        tokens=sum(lengths.values()),
+        keys=width * _numbers(boxed, lengths, _of_keys),
+        routed=width * _numbers(boxed, lengths, _of_routed),
+        width=width,
     )
 
 
@@ -107,23 +119,25 @@ def estimate(
     batch_size: int,
     devices: int,
     peak_flops: float,
-    links: Links | None,
+    links: Links,
 ) -> Estimate:
     """Of one step.
 
     Bytes: the state; gradients, twice where they are accumulated; what the backward pass keeps of the rows of a device,
     of which all but the input of each layer is cut over the neighbours that share a layer; one layer as it is computed;
     outputs twice; the largest array of parameters, gathered, twice. Seconds: FLOPs at an assumed fraction of the peak;
-    on the links, for each accumulation step, parameters gathered twice and their gradients scattered, and six sums over
-    the neighbours of each layer's tokens; then the sum over replicas. links: None: none are modelled.
+    on the links, for each accumulation step, parameters gathered twice and their gradients scattered; six sums over
+    the neighbours of each layer's tokens; where lengths are cut, keys and values gathered twice and their gradients
+    scattered; where experts are, the tokens of all devices along that axis gathered and what is made of them scattered,
+    three times (forward, again, backward); then the sum over replicas.
 
     Raises:
         UserError: where a parameter does not divide.
     """
     mesh = abstract(shape, devices)
     parts = held(facts.boxed, mesh)
-    sizes = dict(zip(MESH_AXES, shape.sizes(devices), strict=True))
-    neighbours, lengths = sizes[MESH_AXES[-1]], sizes['sequence']
+    sizes = sizes_of(shape, devices)
+    neighbours, lengths, experts = (math.prod(sizes[axis] for axis in axes) for axes in (SHARED, LENGTHS, EXPERTS))
     rows = batch_size / (batch_parts(mesh) * accumulate)
     stream = facts.kept.get('full', min(facts.kept.values()))
     extra = max(facts.kept[remat] - stream, 0.0) / neighbours
@@ -132,21 +146,50 @@ def estimate(
     gradients = 4 * parts.shard * (1 if accumulate == 1 else 2)
     total = facts.state * parts.shard + gradients + activations + 2 * facts.width * parts.largest
     compute = facts.flops[remat] * batch_size / devices / (PEAK_FRACTION * peak_flops)
-    if links is None:
-        return Estimate(total, compute, 0.0)
-    speed = {axis: links.link * n * (1 + links.wraps[axis]) for axis, n in links.per_axis.items()}
-    cut = [axis for axis in MESH_AXES[2:-1] if axis in speed]
-    copies = [axis for axis in MESH_AXES[:3] if axis in speed and axis != MESH_AXES[2]]
-    seconds = 0.0
-    if cut:
-        seconds += accumulate * 3 * facts.width * parts.gathered / sum(speed[axis] for axis in cut)
+    own = accumulate * rows / lengths  # examples, or parts of them, whose tokens lie on a device
+    each = {  # bytes that it sends, by the axes along which
+        GATHERED: accumulate * 3 * facts.width * parts.gathered,
+        SHARED: own * 6 * 2 * (neighbours - 1) / neighbours * stream,
+        LENGTHS: own * 3 * (lengths - 1) * facts.keys,
+        EXPERTS: own * 6 * (experts - 1) * facts.routed,
+    }
+    seconds = sum(size / links.bandwidth(links.groups(axes)) for axes, size in each.items() if size)
     if parts.reduced:
-        fast = sum(speed[axis] for axis in copies) if sizes[MESH_AXES[0]] == 1 else links.network
-        seconds += facts.width * parts.reduced / (fast or sum(speed.values()) or math.inf)
-    if neighbours > 1:
-        sums = 6 * 2 * (neighbours - 1) / neighbours * accumulate * rows / lengths * stream
-        seconds += sums / speed[MESH_AXES[-1]]
+        copies = [axis for axis in REPLICAS if sizes[axis] > 1] or MESH_AXES  # or what no axis cuts
+        between = links.network if sizes[BETWEEN_SLICES] > 1 else links.bandwidth(links.groups(copies))
+        seconds += facts.width * parts.reduced / between
     return Estimate(total, compute, seconds)
+
+
+def _numbers(boxed: Any, lengths: Mapping[str, float], of: Callable[[tuple[str, ...], Any], int]) -> float:
+    """Of one example: what `of` says of each parameter, for a token, times the tokens that it is applied to: those of
+    its encoder, behind the encoders all.
+
+    lengths: tokens by modality.
+    """
+    found = 0.0
+    for path, leaf in jax.tree_util.tree_leaves_with_path(boxed, is_leaf=lambda x: isinstance(x, meta.AxisMetadata)):
+        if isinstance(leaf, meta.AxisMetadata):
+            names = tuple(str(key.key) for key in path if isinstance(key, jax.tree_util.DictKey))
+            tokens = next((n for name, n in lengths.items() if f'encoders_{name}' in names), sum(lengths.values()))
+            found += tokens * of(names, leaf)
+    return found
+
+
+def _of_keys(path: tuple[str, ...], leaf: Any) -> int:
+    """Numbers of keys or values of a token that a matrix makes, in all layers."""
+    if path[-1] != 'kernel' or not path[-2].endswith(('key', 'value')):
+        return 0
+    sizes = zip(leaf.unbox().shape, leaf.names, strict=True)
+    return math.prod(size for size, name in sizes if name != 'embed')
+
+
+def _of_routed(path: tuple[str, ...], leaf: Any) -> int:
+    """Numbers of a token that a mixture of experts is given, in all layers, by the matrix that leads out of it."""
+    if leaf.names[-3:] != ('expert', 'mlp', 'expert_embed'):
+        return 0
+    sizes = zip(leaf.unbox().shape, leaf.names, strict=True)
+    return math.prod(size for size, name in sizes if name in ('layers', 'expert_embed'))
 
 
 def _forward(experiment: Experiment) -> Callable[..., Any]:

@@ -56,7 +56,7 @@ def _visit(module: Module, frame: Frame, times: int, unresolved: list[str]) -> I
         elif opcode == 'conditional':
             names = instruction.called('branch_computations', 'true_computation', 'false_computation')
             known = False  # each branch is given an operand of its own
-        elif opcode in ('call', 'call-start'):
+        elif opcode == 'call':
             names = instruction.called('to_apply', 'calls')
         elif opcode == 'async-start':  # -update and -done name the same computation again
             names = instruction.called('calls')

@@ -55,6 +55,11 @@ def size(shape: Shape) -> int:
     return sum(leaf.bytes for leaf in leaves(shape))
 
 
+def elements(shape: Shape) -> int:
+    """Numbers that a shape holds."""
+    return sum(math.prod(leaf.dims) for leaf in leaves(shape))
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Instruction:
     """One line. operands: names. literal: what stands in the brackets of a `constant` or `parameter`. text: the

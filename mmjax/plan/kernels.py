@@ -1,13 +1,13 @@
-"""A model, always labelled so, of attention kernels: the compiler counts nothing of what a custom call does."""
+"""Custom calls, of which the compiler counts nothing: attention kernels by a model, always labelled so; others by the
+FLOPs that their author notes and the bytes that they move.
+"""
 
 import dataclasses
 import math
+from collections.abc import Callable
 
-from mmjax.nn.splash import BLOCK
 from mmjax.plan.hlo import Array
 from mmjax.plan.rollup import CustomCall, Rollup
-
-LABEL = 'model'
 
 # Matrix products of one attention kernel, each [n, k] x [k, m] or its like, by what its JAX name says that it is: the
 # scores and their product with the values; backward, from scores that are made again, what they hand to dv, dp, dq, dk.
@@ -21,22 +21,22 @@ PRODUCTS = {
 
 @dataclasses.dataclass(frozen=True)
 class KernelTime:
-    """Of all runs of one kernel. flops: dense, or what a causal mask leaves. label: that this is a model."""
+    """Of all runs of one kernel. dense: FLOPs if every query read every key. flops: of the blocks that it reads."""
 
     call: CustomCall
     part: str
+    dense: int
     flops: int
     seconds: float
-    label: str = LABEL
 
 
 def attention(
-    rollup: Rollup, *, causal: bool, peak_flops: float, fraction: float
+    rollup: Rollup, *, share: Callable[[int, int], float], peak_flops: float, fraction: float
 ) -> tuple[list[KernelTime], list[CustomCall]]:
     """Time of the attention kernels among the custom calls, and the custom calls that are none.
 
-    Every query with every key; where the caller says that all masks are causal, without the blocks that they leave out.
-    The seconds are those FLOPs at an assumed fraction of the device's peak.
+    share: of so many queries and so many keys, which part of all pairs a kernel goes through (see `attended`). The
+    seconds are those FLOPs at an assumed fraction of the device's peak.
     """
     timed, others = [], []
     for call in rollup.custom_calls:
@@ -44,15 +44,21 @@ def attention(
         if part is None or pair is None:
             others.append(call)
             continue
-        dense = attention_flops(*pair, part=part)
-        flops = call.count * (causal_part(dense, keys=pair[1].dims[-2]) if causal else dense)
-        timed.append(KernelTime(call, part, flops, flops / (fraction * peak_flops)))
+        dense = call.count * attention_flops(*pair, part=part)
+        flops = round(dense * share(*(array.dims[-2] for array in pair)))
+        timed.append(KernelTime(call, part, dense, flops, flops / (fraction * peak_flops)))
     return timed, others
 
 
-def causal_part(dense: int, *, keys: int) -> int:
-    """Of as many queries as keys, each block with itself and what is before it: (m + block) / 2m of the pairs."""
-    return dense * min(keys + BLOCK, 2 * keys) // (2 * keys)
+def seconds_of(call: CustomCall, *, peak_flops: float, bytes_per_second: float) -> float:
+    """Of a kernel that is no attention: by its FLOPs, where its author notes any, or its bytes, whichever is longer."""
+    return max((call.flops or 0) / peak_flops, call.bytes / bytes_per_second)
+
+
+def unrecognised(call: CustomCall) -> bool:
+    """Whether a kernel's own name says attention: of one that `attention` hands back, that its time is not known."""
+    name = call.op_name.removesuffix('/pallas_call').rpartition('/')[2]
+    return call.target == 'tpu_custom_call' and ('splash' in name or 'attention' in name)
 
 
 def part_of(call: CustomCall) -> str | None:
@@ -73,7 +79,7 @@ def attention_flops(queries: Array, keys: Array, *, part: str) -> int:
 
 
 def _queries_keys(call: CustomCall) -> tuple[Array, Array] | None:
-    """None where the operands do not begin with q, k and v."""
+    """None where the operands do not begin with q, k and v, wherever these lie."""
     found = _floats(call.operands)
     if len(found) < 3 or found[1] != found[2] or found[0].dims[-1] != found[1].dims[-1]:
         return None

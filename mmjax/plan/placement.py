@@ -1,4 +1,6 @@
-"""Where the axes of a mesh lie on the links between chips."""
+"""Where the devices of a mesh lie on the links between chips."""
+
+from typing import Any
 
 import jax
 import numpy as np
@@ -8,27 +10,36 @@ from mmjax.plan.topologies import Topology
 
 
 def links_of(topology: Topology, mesh: jax.sharding.Mesh) -> Links:
-    """What a device can send along each axis of the mesh, by the coordinates of its devices (of TPU alone).
+    """The links that the devices of a mesh have, by their coordinates (of TPU alone).
 
-    An axis has a link for each dimension of the torus that its devices are spread over; it is a ring where it goes all
-    along dimensions that close. The links of a chip are shared by its devices. Devices that differ by nothing but the
-    core lie on one chip: what goes between them is given all links of a chip, as no figure of it is published.
+    Slices are alike: the places are those of the first. Devices that differ by nothing but the core lie on one chip, in
+    one place, and share its links as groups in one place do. What goes between them is given its part of all links of a
+    chip, as no figure of it is published.
     """
     generation = topology.generation
-    per_axis, wraps = {}, {}
-    for i, axis in enumerate(mesh.axis_names):
-        line = np.moveaxis(mesh.devices, i, 0)[(slice(None), *(0,) * (mesh.devices.ndim - 1))]
-        if len({getattr(device, 'slice_index', None) for device in line}) > 1 or len(line) == 1:
-            continue  # by the network, or not at all
-        coordinates = list(zip(*(device.coords for device in line), strict=True))
-        spread = [d for d, along in enumerate(coordinates) if len(set(along)) > 1]
-        per_axis[axis] = len(spread) or generation.links
-        sides = (*topology.shape, 1)
-        wraps[axis] = bool(spread) and all(topology.wrap[d] and len(set(coordinates[d])) == sides[d] for d in spread)
-    shared = generation.devices_per_chip
+    first = mesh.devices.flat[0]
+    within = [device for device in mesh.devices.flat if _slice_of(device) == _slice_of(first)]
+    places = np.array([device.coords for device in within])
+    link = generation.link_gbps * 1e9
     return Links(
-        link=generation.link_gbps * 1e9 / shared,
-        per_axis=per_axis,
-        wraps=wraps,
-        network=generation.dcn_gbps * 1e9 / shared,
+        link=link,
+        chip=link * generation.links / generation.devices_per_chip,
+        network=generation.dcn_gbps * 1e9 / generation.devices_per_chip,
+        sides=(*topology.shape, 1)[: places.shape[1]],
+        wrap=topology.wrap[: places.shape[1]],
+        mesh=_within(mesh),
+        places=places,
     )
+
+
+def _within(mesh: jax.sharding.Mesh) -> dict[str, int]:
+    """The sizes of its axes in one slice."""
+    sizes = {}
+    for i, (axis, size) in enumerate(mesh.shape.items()):
+        line = np.moveaxis(mesh.devices, i, 0)[(slice(None), *(0,) * (mesh.devices.ndim - 1))]
+        sizes[axis] = size // len({_slice_of(device) for device in line})
+    return sizes
+
+
+def _slice_of(device: Any) -> int:
+    return getattr(device, 'slice_index', None) or 0

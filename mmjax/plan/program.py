@@ -27,8 +27,9 @@ class Compiled:
     """A program of one device. Bytes, as the compiler has laid them out; seconds it took; its text.
 
     argument: of state and batch. output: of what it returns, of which `alias` lies where arguments did. temp: of the
-    rest that it needs at a time. peak: the most at a time, None where the compiler does not say. host: arguments and
-    temporaries in the memory of the host.
+    block in which all the rest gets its places, gaps between them included. peak: arguments and the most of that block
+    that is in use at a time, as the compiler states it; None where it does not. host: arguments and temporaries in the
+    memory of the host.
     """
 
     argument: int
@@ -41,9 +42,16 @@ class Compiled:
     text: str
 
     @property
-    def needed(self) -> int:
-        """Bytes of a device's memory: the peak, or where none is told all that lives at the end."""
-        return self.argument + self.output - self.alias + self.temp if self.peak is None else self.peak
+    def held(self) -> int:
+        """Bytes of a device's memory that the program takes: what the compiler holds against the limit."""
+        return self.argument + self.output - self.alias + self.temp
+
+    @property
+    def most(self) -> int:
+        """Of these, in use at a time: the peak, and all where none is told. Where buffers lie on the host the compiler
+        states the peak of that memory if it is the higher one, which says nothing of the device's.
+        """
+        return self.held if self.peak is None else min(self.peak, self.held)
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmjax.plan.tables import rows_of
+from mmjax.plan.parts import MEMORY, SECONDS, rows_of, total, under
 from mmjax.plan.told import lines
 from mmjax.train.figures import PALETTE, data_uri, labels, legend, new_figure
 from mmjax.train.report_html import Html, page, tag
 
-TIMES = {'compute': 'seconds/compute', 'attention (model)': 'seconds/attention', 'links (model)': 'seconds/links'}
-MEMORY = {'arguments': 'argument_gib', 'temporaries': 'temp_gib', 'on the host': 'host_gib'}
+MODELS = ('attention', 'links')  # of SECONDS
 
 
 def write_report(file: Path, result: Mapping[str, Any], *, title: str) -> None:
@@ -53,12 +52,29 @@ def _memory(result: Mapping[str, Any]) -> list[Html]:
 
 
 def _time(result: Mapping[str, Any]) -> list[Html]:
-    if 'seconds/compute' not in result:
+    if SECONDS['compute'] not in result:
         return []
+    times = _by_kind(result)
     figure, axes = new_figure()
-    axes.bar(list(TIMES), [result[key] for key in TIMES.values()], color=PALETTE[: len(TIMES)], width=0.6)
-    labels(axes, y='seconds')
+    axes.barh(list(times), list(times.values()), color=PALETTE[0], height=0.6)
+    axes.invert_yaxis()  # the first on top
+    labels(axes, x='seconds')
     return [_picture('Estimated time of a step by kind; what overlaps is not taken off', figure)]
+
+
+def _by_kind(result: Mapping[str, Any]) -> dict[str, float]:
+    """Seconds of compute by kind of instruction, where a clock is known, and of links by kind of collective."""
+    cycles, known = under(result, 'cycles'), result.get('compute_seconds')
+    kinds = {kind: known * n / result['cycles'] for kind, n in cycles.items()} if known else {}
+    times = kinds or {'roofline': result['roofline_seconds']}
+    times |= {'other kernels': result['other_kernel_seconds'], 'attention (model)': result[SECONDS['attention']]}
+    links: dict[str, float] = {}
+    for name, seconds in under(result, 'collectives').items():
+        kind, _, what = name.partition('/')
+        if what.endswith('/seconds'):
+            links[f'{kind} (model)'] = links.get(f'{kind} (model)', 0.0) + seconds
+    times |= links or {'links (model)': result[SECONDS['links']]}
+    return {kind: seconds for kind, seconds in times.items() if seconds}
 
 
 def _search(result: Mapping[str, Any]) -> list[Html]:
@@ -78,11 +94,10 @@ def _scaling(result: Mapping[str, Any]) -> list[Html]:
     if not rows:
         return []
     devices = [row['devices'] for row in rows]
-    work = 'seconds/compute', 'seconds/attention'
-    rows = [row | {'work': sum(row[part] or 0 for part in work)} for row in rows]  # what the links stand beside
+    rows = [row | {'work': total(row) - row[SECONDS['links']]} for row in rows]  # what the links stand beside
     pictures = []
     curves = {
-        'seconds': ({'links (model)': 'seconds/links', 'compute + attention': 'work'}, 'Time of a step'),
+        'seconds': ({'links (model)': SECONDS['links'], 'compute + attention': 'work'}, 'Time of a step'),
         'GB': ({'sent': 'sent_gb', 'the least': 'bound_gb'}, 'What a device sends'),
         'GiB': ({'peak': 'peak_gib'}, 'Memory of a device'),
     }
@@ -101,9 +116,9 @@ def _scaling(result: Mapping[str, Any]) -> list[Html]:
 
 def _stacked(axes: Any, places: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
     below = [0.0] * len(rows)
-    for (name, key), color in zip(TIMES.items(), PALETTE, strict=False):
-        values = [row[key] for row in rows]
-        axes.bar(places, values, bottom=below, color=color, label=name, width=0.6)
+    for (name, key), color in zip(SECONDS.items(), PALETTE, strict=False):
+        values, model = [row[key] for row in rows], ' (model)' if name in MODELS else ''
+        axes.bar(places, values, bottom=below, color=color, label=f'{name}{model}', width=0.6)
         below = [a + b for a, b in zip(below, values, strict=True)]
 
 

@@ -14,7 +14,6 @@ neighbours exchange (tensor, sequence, expert) are not in it.
 
 import dataclasses
 import math
-import sys
 from typing import Any
 
 import jax
@@ -22,11 +21,12 @@ import jax.numpy as jnp
 
 from mmjax.errors import UserError
 from mmjax.experiment import Experiment
+from mmjax.plan.parts import SECONDS, rows_of, say, total
 from mmjax.plan.program import GIB
 from mmjax.plan.single import devices_of, plan
 from mmjax.plan.topologies import Generation, Topology
-from mmjax.sharding import AnyMesh, MeshShape
-from mmjax.sharding.candidates import abstract, grown, held, written
+from mmjax.sharding import AnyMesh, MeshShape, check_batch
+from mmjax.sharding.candidates import abstract, fixed_at, grown, held, sizes_of, written
 from mmjax.sharding.presets import Auto
 from mmjax.train.run import shapes_of_batch
 from mmjax.train.state import model_parameters
@@ -46,10 +46,12 @@ def scaling(experiment: Experiment, generation: Generation, *, base: Topology | 
     """The plan at `base`, and of each of `sizes` `scaling/N/…`: topology, devices, mesh, batch_size, fits and peak_gib,
     sent_gb and bound_gb of a device, within (their ratio), and seconds/compute, /attention, /links.
 
-    base: the slice that the batch of the config is for; None: the largest of `sizes` with at least one example for each
-    device. Memory and bytes are those of a program for each size, compiled at the lowest level; compute and attention
-    those at the default level at `base`, as no device does more or less at another size. `scaling/limit_devices`: from
-    where on the links take longer than both, if nothing overlaps; None: nowhere.
+    base: the slice that the batch of the config is for; None: the largest of `sizes` whose mesh cuts that batch into
+    equal parts. Memory and bytes are those of a program for each size, compiled at the lowest level; compute and
+    attention those at the default level at `base`, taken to be the same at each size: a device has as many examples.
+    They are not quite where parameters are cut over more or fewer devices (the optimizer's part, and what is fused with
+    a gather), and more at larger sizes where a loss compares an example with the whole batch. `scaling/limit_devices`:
+    from where on the links take longer than both, if nothing overlaps; None: nowhere.
 
     Raises:
         UserError: where the config does not run at `base`.
@@ -65,20 +67,21 @@ def scaling(experiment: Experiment, generation: Generation, *, base: Topology | 
     if isinstance(cut, Auto):  # as it is at the base
         hbm = round(generation.hbm_gib * GIB)
         cut = MeshShape(**cut.build(devices_of(base), parameters=lambda: boxed, device_bytes=hbm).shape)
+    cut = fixed_at(cut, base.devices)
     shape = grown(cut, boxed, devices=base.devices)
-    _say(f'{base.name}: compute, at the default level')
+    say('scaling', f'{base.name}: compute, at the default level')
     result = plan(dataclasses.replace(experiment, mesh=shape), base).result
     result |= {'scaling/base': base.name}
     for i, step in enumerate(steps, start=1):
         row: dict[str, Any] = {'topology': step.name, 'devices': step.devices}
         try:
             shape = grown(cut, boxed, devices=step.devices)
-            row |= {'mesh': written(shape, step.devices)}
+            row |= {'mesh': written(sizes_of(shape, step.devices))}
             rows, left = divmod(experiment.batch_size * step.devices, base.devices)
             if left or not rows:
                 raise UserError(f'{experiment.batch_size} examples for {base.devices} devices are no whole number here')
             row |= {'batch_size': rows}
-            _say(f'{step.name}: {row["mesh"]}, batch {rows}')
+            say('scaling', f'{step.name}: {row["mesh"]}, batch {rows}')
             at = plan(dataclasses.replace(experiment, mesh=shape, batch_size=rows), step, quick=True).result
         except UserError as error:
             result |= {f'scaling/{i}/{key}': value for key, value in (row | {'fits': None, 'why': str(error)}).items()}
@@ -88,8 +91,7 @@ def scaling(experiment: Experiment, generation: Generation, *, base: Topology | 
         if at['fits']:
             sent = sum(value for name, value in at.items() if name.startswith('collective_gb/'))
             row |= {'sent_gb': sent, 'within': sent / row['bound_gb'] if row['bound_gb'] else None}
-            row |= {part: result.get(part) for part in ('seconds/compute', 'seconds/attention')}
-            row |= {'seconds/links': at['seconds/links']}
+            row |= {part: result.get(part) for part in SECONDS.values()} | {SECONDS['links']: at[SECONDS['links']]}
         result |= {f'scaling/{i}/{key}': value for key, value in row.items()}
     return result | {'scaling/limit_devices': limit(result)}
 
@@ -104,25 +106,25 @@ def bound(boxed: Any, mesh: AnyMesh, *, width: int, steps: int = 1) -> float:
 
 def limit(result: dict[str, Any]) -> int | None:
     """The devices of the first size whose links take longer than its compute."""
-    i = 1
-    while f'scaling/{i}/devices' in result:
-        if f'scaling/{i}/seconds/links' in result and result.get(f'scaling/{i}/seconds/compute'):
-            work = result[f'scaling/{i}/seconds/compute'] + result[f'scaling/{i}/seconds/attention']
-            if result[f'scaling/{i}/seconds/links'] > work:
-                return result[f'scaling/{i}/devices']
-        i += 1
+    for row in rows_of(result, 'scaling'):
+        links = row.get(SECONDS['links'])
+        if links and row.get(SECONDS['compute']) and links > total(row) - links:
+            return row['devices']
     return None
 
 
 def _base(experiment: Experiment, steps: list[Topology]) -> Topology:
-    fitting = [step for step in steps if experiment.batch_size % step.devices == 0]
-    if not fitting:
-        raise UserError(
-            f'--scaling: batch_size {experiment.batch_size} is no multiple of the devices of {steps[0].name}; name the '
-            f'slice that it is for, as --topology {steps[0].name}'
-        )
-    return fitting[-1]
-
-
-def _say(line: str) -> None:
-    print(f'scaling: {line}', file=sys.stderr, flush=True)
+    shape = MeshShape() if isinstance(experiment.mesh, Auto) else experiment.mesh  # which cuts it over all devices
+    why = None
+    for step in reversed(steps):
+        try:
+            mesh = abstract(shape, step.devices)
+            check_batch(experiment.batch_size, mesh, accumulate=experiment.optim.accumulate)
+        except UserError as error:
+            why = error
+            continue
+        return step
+    raise UserError(
+        f'--scaling: on no slice from {steps[0].name} to {steps[-1].name} does the mesh cut the batch into equal parts '
+        f'(on the first: {why}); name the slice that it is for, as --topology {steps[0].name}'
+    )

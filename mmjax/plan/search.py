@@ -2,14 +2,14 @@
 
 import dataclasses
 import functools
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from mmjax.errors import UserError
 from mmjax.experiment import Experiment
 from mmjax.plan.estimate import POLICIES, Estimate, Facts, estimate, measure, remat_fields, with_remat
 from mmjax.plan.links import Links
+from mmjax.plan.parts import SECONDS, say, total, under
 from mmjax.plan.placement import links_of
 from mmjax.plan.program import GIB
 from mmjax.plan.single import devices_of, plan
@@ -18,11 +18,12 @@ from mmjax.sharding import MeshShape, check_batch
 from mmjax.sharding.candidates import abstract, candidates, has_axis, sizes_of, written
 from mmjax.sharding.presets import Auto
 
+REFUSED = 5  # traced in vain, as an activation does not divide: of an 8 B model a minute each
 QUICK = 5  # compiles at the lowest level, for memory: of an 8 B model a minute or two of a core each
+ANY = '*'  # remat policy
 FINALISTS = 2  # compiled at the default level, beside the config as it stands
 ACCUMULATE = (1, 2, 4, 8, 16)
 LONG = 16_384  # tokens of an example above which its length is cut too
-PARTS = ('seconds/compute', 'seconds/attention', 'seconds/links')
 
 
 class Choice(NamedTuple):
@@ -48,8 +49,9 @@ def search(experiment: Experiment, topology: Topology) -> dict[str, Any]:
 
     The global batch stays. Of each mesh, the remat policy and accumulation that the analytic model finds fastest among
     those that fit; of the meshes, in the order of its times, up to QUICK are compiled for their memory, until FINALISTS
-    fit. Where the compiler needs more than the model said, the model is corrected by as much for what comes after.
-    The finalists and the config as it stands are ranked by the sum of PARTS: nothing is taken off for what overlaps.
+    fit; after REFUSED that cannot be traced it ends too. What the compiler needs of what the model said corrects the
+    model for what comes after, up or down: for the same remat policy, and until one is compiled for any other.
+    The finalists and the config as it stands are ranked by the sum of SECONDS: nothing is taken off for what overlaps.
 
     Raises:
         UserError: where nothing fits.
@@ -59,7 +61,8 @@ def search(experiment: Experiment, topology: Topology) -> dict[str, Any]:
     policies = POLICIES if remat_fields(experiment) else ('',)
     facts = measure(experiment, policies)
     space = _space(experiment, topology, facts, policies)
-    _say(f'{space.considered} candidates, {space.refused} of them do not divide; {len(space.by_mesh)} meshes are left')
+    left = f'{len(space.by_mesh)} meshes are left'
+    say('search', f'{space.considered} candidates, {space.refused} of them do not divide; {left}')
     fitting, tried, cached = _fitting(experiment, topology, space)
     if not fitting:
         raise UserError(
@@ -72,21 +75,21 @@ def search(experiment: Experiment, topology: Topology) -> dict[str, Any]:
         try:
             result, _, was_there = plan(one, topology)
         except UserError as error:  # the config as it stands
-            _say(f'{name}: {error}')
+            say('search', f'{name}: {error}')
             continue
         cached += was_there
         tried += 1
         rows.append((name, result, changed))
-    rows.sort(key=lambda row: (not row[1]['fits'], _total(row[1])))
+    rows.sort(key=lambda row: (not row[1]['fits'], total(row[1])))
     best = dict(rows[0][1])
     best |= {'search/considered': space.considered, 'search/refused': space.refused, 'search/pruned': pruned}
     best |= {'search/compiled': tried, 'search/cached': cached}
     for i, (name, result, changed) in enumerate(rows, start=1):
         row = {'what': name, 'changes': changed, 'fits': result['fits']}
-        row |= {'mesh': _mesh_of(result), 'accumulate': result['accumulate']}
+        row |= {'mesh': written(under(result, 'mesh')), 'accumulate': result['accumulate']}
         if result['fits']:
-            row |= {'peak_gib': result['peak_gib'], 'seconds': _total(result)}
-            row |= {part: result[part] for part in PARTS}
+            row |= {'peak_gib': result['peak_gib'], 'seconds': total(result)}
+            row |= {part: result[part] for part in SECONDS.values()}
         best |= {f'search/{i}/{key}': value for key, value in row.items()}
     return best
 
@@ -143,9 +146,11 @@ def _fitting(
     """Up to FINALISTS that the compiler finds room for: name, experiment, and the changes that make it; how many were
     compiled; how many of them were there already.
     """
-    found, compiled, cached, correction, seen = [], 0, 0, 1.0, set()
-    while compiled < QUICK and len(found) < FINALISTS:
-        choice = next(_in_order(space, seen, limit=topology.generation.hbm_gib * GIB / correction), None)
+    found, compiled, cached, refused, seen = [], 0, 0, 0, set()
+    corrections: dict[str, float] = {}
+    while compiled < QUICK and refused < REFUSED and len(found) < FINALISTS:
+        limit = topology.generation.hbm_gib * GIB
+        choice = next(_in_order(space, seen, corrections, limit=limit), None)
         if choice is None:
             break
         seen.add(choice)
@@ -154,24 +159,30 @@ def _fitting(
             candidate = _changed(experiment, choice)
             result, _, was_there = plan(candidate, topology, quick=True)
         except UserError as error:  # an activation that does not divide is found when the step is traced
-            _say(f'{name}: {error}')
+            say('search', f'{name}: {error}')
             seen |= {other for mesh in space.by_mesh for other in mesh if other.mesh == choice.mesh}
+            refused += 1
             continue
         compiled += 1
         cached += was_there
         needs = result['peak_gib'] if result['fits'] else result['need_gib']
         guess = choice.told.bytes / GIB
-        _say(f'{name}: {"fits" if result["fits"] else "does not fit"}, {needs:.2f} GiB (the model said {guess:.2f})')
-        correction = max(correction, needs / guess)
+        verdict = 'fits' if result['fits'] else 'does not fit'
+        say('search', f'{name}: {verdict}, {needs:.2f} GiB (the model said {guess:.2f})')
+        corrections |= {choice.remat: needs / guess, ANY: needs / guess}
         if result['fits']:
             found.append((name, candidate, _changes(experiment, choice, topology.devices)))
             seen |= {other for mesh in space.by_mesh for other in mesh if other.mesh == choice.mesh}
     return found, compiled, cached
 
 
-def _in_order(space: Space, seen: set[Choice], *, limit: float) -> Iterator[Choice]:
+def _in_order(space: Space, seen: set[Choice], corrections: Mapping[str, float], *, limit: float) -> Iterator[Choice]:
     """Of each mesh the fastest that has room, the fastest mesh first."""
-    firsts = (next((c for c in mesh if c not in seen and c.told.bytes <= limit), None) for mesh in space.by_mesh)
+
+    def fits(choice: Choice) -> bool:
+        return choice.told.bytes * corrections.get(choice.remat, corrections.get(ANY, 1.0)) <= limit
+
+    firsts = (next((c for c in mesh if c not in seen and fits(c)), None) for mesh in space.by_mesh)
     yield from sorted((c for c in firsts if c is not None), key=lambda choice: choice.told.seconds)
 
 
@@ -195,17 +206,4 @@ def _changes(experiment: Experiment, choice: Choice, devices: int) -> str:
 
 def _name(choice: Choice, devices: int) -> str:
     remat = f', remat {choice.remat}' if choice.remat else ''
-    return f'{written(choice.mesh, devices)}{remat}, accumulate {choice.accumulate}'
-
-
-def _mesh_of(result: dict[str, Any]) -> str:
-    axes = {name.removeprefix('mesh/'): size for name, size in result.items() if name.startswith('mesh/')}
-    return ' x '.join(f'{axis} {size}' for axis, size in axes.items() if size > 1) or 'one device'
-
-
-def _total(result: dict[str, Any]) -> float:
-    return sum(result.get(part, 0.0) for part in PARTS)
-
-
-def _say(line: str) -> None:
-    print(f'search: {line}', file=sys.stderr, flush=True)
+    return f'{written(sizes_of(choice.mesh, devices))}{remat}, accumulate {choice.accumulate}'

@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 import jax
 
-from mmjax.encoders.text import CausalTokenEncoder
 from mmjax.experiment import Experiment
 from mmjax.plan.analysis import analyse
+from mmjax.plan.attended import every_pair, share_of
 from mmjax.plan.gpu import gpu_devices
 from mmjax.plan.kept import find, keep
 from mmjax.plan.libtpu import tpu_devices
+from mmjax.plan.parts import COMPILERS
 from mmjax.plan.program import GIB, Compiled, OutOfMemory, compile_step, step_for
 from mmjax.plan.topologies import Topology
 from mmjax.train.compiler import compiler_options
@@ -22,7 +23,6 @@ from mmjax.train.manifest import code_version
 from mmjax.train.run import Prepared, prepare
 
 QUICKLY = ('collective', 'seconds/links')  # what the lowest level of optimisation tells of beside memory
-COMPILERS = {'tpu': 'libtpu', 'gpu': 'jax-cuda13-plugin'}
 
 
 class Traced(NamedTuple):
@@ -66,20 +66,25 @@ def plan(experiment: Experiment, topology: Topology, *, quick: bool = False) -> 
     time, and are left out.
 
     `fits` is the compiler's own verdict; of GPUs, whose compiler gives none, whether what it lays out is within the
-    memory. GiB are of one device: `limit_gib` of its memory; `argument_gib` state and
-    batch, `temp_gib` what the step needs beside them, `peak_gib` the most at a time as the compiler states it (a little
-    under the sum as a rule), `host_gib` in the memory of the host; or where it does not fit `need_gib` and
-    `missing_gib`. `model_flops` are those of one step over all devices without recomputation (see `train_flops`).
+    memory. GiB are of one device: `limit_gib` of its memory; `argument_gib` state and batch, `temp_gib` the block for
+    all else, `held_gib` both, and what is returned that lies in neither: what the program takes, gaps between its
+    buffers included. `peak_gib` is the most of it in use at a time, as the compiler states it: a little less as a rule,
+    much less where gaps are large. `host_gib` is in the memory of the host. Where the step does not fit, `need_gib` and
+    `missing_gib` instead. `model_flops` are those of one step over all devices without recomputation (see
+    `train_flops`).
 
-    Of the program of one device: `cycles` as the compiler estimates them, loops by their trip counts, and
-    `compute_seconds`, those over the clock, where it is known; `roofline_seconds`, each instruction bounded by the peak
-    or by its bytes. Neither has the attention kernels, whose `kernel_seconds` are `kernel_flops` at `kernel_fraction`
-    of the peak, every query with every key but in a model of causal texts alone; nor other custom calls, whose
-    `other_kernel_seconds` are their bytes over the bandwidth of the memory; nor the links. Of `conditionals` all
-    branches are counted. `collective_gb/KIND` is what a device sends, and by mesh axes `collectives/KIND/AXES/…`;
-    `collective_seconds` by the model of `links`, one after another.
-    `seconds/compute`, `seconds/attention` and `seconds/links` are these three again, for sums; compute is the roofline
-    where no clock is known. `commit`: of the code, where it is a clone.
+    Of the program of one device: `cycles` as the compiler estimates them, loops by their trip counts, by kind of
+    instruction `cycles/KIND`, and `compute_seconds`, those over the clock, where it is known; `roofline_seconds`, each
+    instruction bounded by the peak or by its bytes. Neither has the custom calls. Of these the attention `kernels`
+    take `seconds/attention`: `kernel_flops` at `kernel_fraction` of the peak, `kernel_share` of what they were if each
+    query read each key (see `share_of`; of the device that reads most). `other_kernels` take `other_kernel_seconds`:
+    their FLOPs at the peak or their bytes, whichever is longer; of `other_kernels_without_flops` nobody has noted any,
+    and `unrecognised_kernels` of them say that they are attention, in a form that is not known here.
+    `seconds/compute` is `compute_seconds`, or the roofline where no clock is known, and `other_kernel_seconds`;
+    `seconds/links` by the model of `links`, one after another: what the three leave out is traffic to the host. Of
+    `conditionals` all branches are counted. `collective_gb/KIND` is what a device sends, and by mesh axes
+    `collectives/KIND/AXES/…`. `compiler_options/NAME`: what the compiler was told. `commit`: of the code, where it is a
+    clone.
     """
     traced = trace(experiment, topology)
     prepared = traced.prepared
@@ -100,14 +105,15 @@ def plan(experiment: Experiment, topology: Topology, *, quick: bool = False) -> 
         **_memory(outcome),
         'compile_seconds': round(outcome.seconds, 1),
         **_versions(topology),
+        **{f'compiler_options/{name}': value for name, value in (compiler_options(prepared.mesh) or {}).items()},
         'commit': code_version()['commit'],
     }
     if topology.remarks:
         result['remark'] = '; '.join(topology.remarks)
     if isinstance(outcome, OutOfMemory):
         return Planned(result, '', found is not None)
-    causal = all(isinstance(encoder, CausalTokenEncoder) for encoder in experiment.model.encoders.values())
-    told = analyse(outcome.text, topology, prepared.mesh, causal=causal)
+    share = every_pair if quick else share_of(experiment, prepared.shapes.params, mesh=prepared.mesh)
+    told = analyse(outcome.text, topology, prepared.mesh, share=share)
     if quick:
         told = {name: value for name, value in told.items() if name.startswith(QUICKLY)}
     return Planned(result | told, outcome.text, found is not None)
@@ -130,8 +136,8 @@ def _key(experiment: Experiment, topology: Topology, traced: Traced, *, quick: b
 def _judged(topology: Topology, outcome: Compiled | OutOfMemory) -> Compiled | OutOfMemory:
     """The compiler for CUDA refuses nothing: what it lays out is held against the memory of the GPU here."""
     limit = round(topology.generation.hbm_gib * GIB)
-    if topology.generation.platform == 'gpu' and isinstance(outcome, Compiled) and outcome.needed > limit:
-        return OutOfMemory(outcome.needed, limit, outcome.seconds)
+    if topology.generation.platform == 'gpu' and isinstance(outcome, Compiled) and outcome.held > limit:
+        return OutOfMemory(outcome.held, limit, outcome.seconds)
     return outcome
 
 
@@ -140,7 +146,8 @@ def _memory(outcome: Compiled | OutOfMemory) -> dict[str, float]:
         sizes = {'need_gib': outcome.need, 'limit_gib': outcome.limit, 'missing_gib': outcome.missing}
     else:
         sizes = {
-            'peak_gib': outcome.needed,
+            'peak_gib': outcome.most,
+            'held_gib': outcome.held,
             'argument_gib': outcome.argument,
             'temp_gib': outcome.temp,
             'output_gib': outcome.output,

@@ -1,7 +1,9 @@
 """The tables of a search and of scaling, for people."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
+
+from mmjax.plan.parts import SECONDS, rows_of, total, under
 
 
 def search_table(result: Mapping[str, Any]) -> list[str]:
@@ -12,7 +14,7 @@ def search_table(result: Mapping[str, Any]) -> list[str]:
     rows = []
     for i, row in enumerate(rows_of(result, 'search'), start=1):
         if row['fits']:
-            parts = ' + '.join(short(row[f'seconds/{part}']) for part in ('compute', 'attention', 'links'))
+            parts = ' + '.join(short(row[part]) for part in SECONDS.values())
             time = f'{short(row["seconds"])} s = {parts}, peak {short(row["peak_gib"])} GiB'
         else:
             time = 'does not fit'
@@ -22,7 +24,7 @@ def search_table(result: Mapping[str, Any]) -> list[str]:
         '{considered} candidates: {refused} do not divide, {pruned} put aside by an analytic model, {compiled} '
         'compiled ({cached} of them before)'.format(**told),
         'seconds = compute as the compiler estimates it + attention by a model + links by a model; no overlap is '
-        'claimed',
+        f'claimed; {calibrated(result)}',
         *rows,
         'of the first:',
     ]
@@ -39,16 +41,19 @@ def scaling_table(result: Mapping[str, Any]) -> list[str]:
         f'scaling, the batch of a device kept; compute from one compile at {result["scaling/base"]}, memory and bytes '
         'of one at each size at the lowest level:',
         *rows,
-        f'  {end} (by a model of them, nothing overlapping)',
+        f'  {end} (by a model of them, nothing overlapping; {calibrated(result)})',
     ]
 
 
-def rows_of(result: Mapping[str, Any], what: str) -> Iterator[dict[str, Any]]:
-    """The rows WHAT/1/…, WHAT/2/… of a flat result."""
-    i = 1
-    while any(key.startswith(f'{what}/{i}/') for key in result):
-        yield {k.split('/', 2)[2]: x for k, x in result.items() if k.startswith(f'{what}/{i}/')}
-        i += 1
+def calibrated(result: Mapping[str, Any]) -> str:
+    """What measured steps took in terms of such a sum of times, and which steps these were."""
+    known = under(result, 'calibration')
+    if not known:
+        return 'not calibrated by any measured step'
+    spread = f'{known["low"]:.2f} to {known["high"]:.2f}' if known['cases'] > 1 else 'one case'
+    kind = result['topology'].partition(':')[0]
+    other = '' if f' {kind}:' in known['of'] else f'; none of them on {kind}'
+    return f'published steps on hardware took {known["factor"]:.2f} times such a sum ({spread}: {known["of"]}{other})'
 
 
 def _size(row: Mapping[str, Any]) -> str:
@@ -58,10 +63,11 @@ def _size(row: Mapping[str, Any]) -> str:
     if not row['fits']:
         return f'{head}: does not fit, needs {row["peak_gib"]:.2f} GiB'
     within = f', {row["within"]:.2f} x the least' if row['within'] else ''
-    work = (row['seconds/compute'] or 0) + (row['seconds/attention'] or 0)
+    links = row[SECONDS['links']]
+    work = total(row) - links
     return (
         f'{head}: peak {short(row["peak_gib"])} GiB, sends {short(row["sent_gb"])} GB{within}, '
-        f'{short(row["seconds/links"])} s on the links beside {short(work)} s of compute and attention'
+        f'{short(links)} s on the links beside {short(work)} s of compute and attention'
     )
 
 

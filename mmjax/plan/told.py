@@ -3,19 +3,20 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mmjax.plan.tables import scaling_table, search_table, short
+from mmjax.plan.parts import COMPILERS, MEMORY, SECONDS, total, under
+from mmjax.plan.tables import calibrated, scaling_table, search_table, short
+from mmjax.sharding.candidates import written
 
-COMPILERS = ('jax', 'libtpu', 'jax-cuda13-plugin')
+GAPS = 1.05  # from where on what a program takes is told beside its peak
+SENT = 6  # lines of collectives
 
 
 def lines(result: Mapping[str, Any]) -> list[str]:
     """Lines to print of what `plan` returns."""
-    axes = {name.removeprefix('mesh/'): size for name, size in result.items() if name.startswith('mesh/')}
-    mesh = ' x '.join(f'{axis} {size}' for axis, size in axes.items())
     flops = short(result['model_flops'] / result['devices'] / 1e12)
     rows = {
         'each': _memory(result),
-        'mesh': f'{mesh} = {result["devices"]:,} devices',
+        'mesh': f'{written(under(result, "mesh"))}: {result["devices"]:,} devices',
         'step': f'batch {result["batch_size"]:,}, {result["tokens_per_device"]:,.0f} tokens and {flops} model TFLOP '
         f'a device, {result["parameters"]:,} parameters',
         'time': _time(result),
@@ -23,12 +24,14 @@ def lines(result: Mapping[str, Any]) -> list[str]:
         'sum': _sum(result),
         'note': result.get('remark', ''),
     }
-    by = ', '.join(f'{name} {result[name]}' for name in COMPILERS if name in result)
+    by = ', '.join(f'{name} {result[name]}' for name in ('jax', *COMPILERS.values()) if name in result)
+    options = ', '.join(f'{name}={value}' for name, value in under(result, 'compiler_options').items())
+    told = f'by {by}{f" with {options}" if options else ""} in {result["compile_seconds"]:.0f} s'
     return [
         *search_table(result),
         f'{_hardware(result)} {_verdict(result)}',
         *(f'  {name:4}  {row}' for name, row in rows.items() if row),
-        f'  compiled ahead of time by {by} in {result["compile_seconds"]:.0f} s; nothing of it was measured',
+        f'  compiled ahead of time {told}; nothing of it was measured',
         *scaling_table(result),
     ]
 
@@ -39,15 +42,18 @@ def _hardware(result: Mapping[str, Any]) -> str:
 
 def _verdict(result: Mapping[str, Any]) -> str:
     limit = f'{result["limit_gib"]:.2f}'
-    if result['fits']:
-        return f'fits: peak {short(result["peak_gib"])} of {limit} GiB a device'
-    return f'does not fit: needs {result["need_gib"]:.2f} GiB a device, {result["missing_gib"]:.2f} more than {limit}'
+    if not result['fits']:
+        return (
+            f'does not fit: needs {result["need_gib"]:.2f} GiB a device, {result["missing_gib"]:.2f} more than {limit}'
+        )
+    peak, held = result['peak_gib'], result['held_gib']
+    gaps = f'; takes {short(held)} with the gaps between its buffers' if held > GAPS * peak else ''
+    return f'fits: peak {short(peak)} of {limit} GiB a device{gaps}'
 
 
 def _memory(result: Mapping[str, Any]) -> str:
-    parts = {'arguments': 'argument_gib', 'temporaries': 'temp_gib', 'on the host': 'host_gib'}
-    told = (f'{what} {short(result[name])}' for what, name in parts.items() if name in result)
-    return f'{", ".join(told)} GiB' if result['fits'] else ''
+    told = ', '.join(f'{what} {short(result[name])}' for what, name in MEMORY.items() if name in result)
+    return f'{told} GiB' if result['fits'] else ''
 
 
 def _time(result: Mapping[str, Any]) -> str:
@@ -56,36 +62,62 @@ def _time(result: Mapping[str, Any]) -> str:
     told = f'{result["cycles"]:,} cycles' + ('' if 'compute_seconds' in result else ' (its clock is not published)')
     if 'compute_seconds' in result:
         told = f'{short(result["compute_seconds"])} s ({told})'
-    told = f'compiler-estimated compute {told}, roofline {short(result["roofline_seconds"])} s'
+    told = [f'compiler-estimated compute {told}, roofline {short(result["roofline_seconds"])} s']
     if result['kernels']:
-        told += f'; {result["kernels"]} attention kernels {short(result["kernel_seconds"])} s by a model'
-        told += f' ({result["kernel_fraction"]:.0%} of peak)'
+        share = result['kernel_share']
+        pairs = 'every query with every key' if share == 1 else f'{share:.0%} of all pairs of a query and a key'
+        pairs += ' on the device that reads most' if result['mesh/sequence'] > 1 and share < 1 else ''
+        told.append(
+            f'{result["kernels"]} attention kernels {short(result[SECONDS["attention"]])} s by a model '
+            f'({result["kernel_fraction"]:.0%} of peak, {pairs})'
+        )
     if result['other_kernels']:
-        told += f'; {result["other_kernels"]} other kernels {short(result["other_kernel_seconds"])} s by their bytes'
-    if result['unknown_cycles']:
-        told += f'; left out: {result["unknown_cycles"]} instructions without an estimate'
-    if result['unresolved_loops']:
-        told += f'; {result["unresolved_loops"]} loops of unknown length count once'
-    return f'{told}; without links, input and what overlaps'
+        unknown = result['other_kernels_without_flops']
+        by = f'their FLOPs and bytes ({unknown} by their bytes alone)' if unknown else 'their FLOPs and bytes'
+        told.append(f'{result["other_kernels"]} other kernels {short(result["other_kernel_seconds"])} s by {by}')
+    left = {
+        'unrecognised_kernels': '{} kernels are called attention and not recognised: not by the model of attention',
+        'unknown_cycles': 'left out: {} instructions without an estimate',
+        'unresolved_loops': '{} loops of unknown length count once',
+        'conditionals': 'all branches of {} conditionals count',
+    }
+    told += [what.format(result[name]) for name, what in left.items() if result[name]]
+    return f'{"; ".join(told)}; without links, input{_host(result)} and what overlaps'
+
+
+def _host(result: Mapping[str, Any]) -> str:
+    """What a time leaves out where buffers lie on the host."""
+    return ', traffic to the host' if result['host_gib'] else ''
 
 
 def _sent(result: Mapping[str, Any]) -> str:
-    kinds = {name.partition('/')[2]: x for name, x in result.items() if name.startswith('collective_gb/')}
-    told = [f'{kind} {short(size)} GB' for kind, size in kinds.items()]
-    if 'collective_seconds' in result and told:
-        told.append(f'{short(result["collective_seconds"])} s on the links by a model, one after another')
-    return ', '.join(told) or ('nothing' if result['fits'] else '')
+    """All of it, and the largest by kind and mesh axes."""
+    kinds: dict[str, dict[str, float]] = {}
+    for name, value in under(result, 'collectives').items():
+        kind, _, what = name.rpartition('/')
+        kinds.setdefault(kind, {})[what] = value
+    if not kinds:
+        return 'nothing' if result['fits'] else ''
+    told = [f'{short(sum(one["wire_gb"] for one in kinds.values()))} GB']
+    if SECONDS['links'] in result:
+        told[0] += f', {short(result[SECONDS["links"]])} s on the links by a model, one after another'
+    ranked = sorted(kinds.items(), key=lambda item: (item[1].get('seconds', 0), item[1]['wire_gb']), reverse=True)
+    for name, one in ranked[:SENT]:
+        kind, _, axes = name.partition('/')
+        seconds = f', {short(one["seconds"])} s' if 'seconds' in one else ''
+        told.append(f'{kind} over {axes.replace("+", " and ")}: {one["count"]:,}, {short(one["wire_gb"])} GB{seconds}')
+    if ranked[SENT:]:
+        told.append(f'{len(ranked) - SENT} more: {short(sum(one["wire_gb"] for _, one in ranked[SENT:]))} GB')
+    return '\n        '.join(told)
 
 
 def _sum(result: Mapping[str, Any]) -> str:
     """Of the three times, and what measured steps took in terms of it."""
-    if 'seconds/compute' not in result:
+    if SECONDS['compute'] not in result:
         return ''
-    total = sum(result[f'seconds/{part}'] for part in ('compute', 'attention', 'links'))
-    name = 'cycles' if 'compute_seconds' in result else 'roofline'
-    told = f'{short(total)} s: {name} + attention + links, one after another'
-    if 'calibration/factor' not in result:
-        return f'{told}; not calibrated by any measured step'
-    factor, low, high, cases = (result[f'calibration/{what}'] for what in ('factor', 'low', 'high', 'cases'))
-    spread = f'{low:.2f} to {high:.2f} in {cases} cases' if cases > 1 else 'one case, its spread is not known'
-    return f'{told}; published steps on hardware took {factor:.2f} times such a sum ({spread})'
+    parts = ['cycles' if 'compute_seconds' in result else 'roofline', 'other kernels', 'attention', 'links']
+    for name, count in {'other kernels': 'other_kernels', 'attention': 'kernels'}.items():
+        if not result[count]:
+            parts.remove(name)
+    host = '; traffic to the host is not counted' if result['host_gib'] else ''
+    return f'{short(total(result))} s: {" + ".join(parts)}, one after another{host}; {calibrated(result)}'

@@ -15,6 +15,7 @@ from jax.experimental import mesh_utils
 from jax.sharding import NamedSharding, PartitionSpec
 
 from mmjax.errors import UserError, nearest
+from mmjax.sharding.order import in_order
 
 # From the slowest links to the fastest: the last one's neighbours are nearest.
 MESH_AXES = ('slices', 'data', 'fsdp', 'expert', 'sequence', 'tensor')
@@ -92,7 +93,7 @@ class MeshShape:
             return jax.sharding.Mesh(arranged, MESH_AXES)
         # Axes that are no sides of a slice, such as 4 of 8x8x8, take a part of one.
         arranged = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
-        return jax.sharding.Mesh(arranged, MESH_AXES)
+        return jax.sharding.Mesh(in_order(arranged), MESH_AXES)
 
     def sizes(self, devices: int) -> tuple[int, ...]:
         """The sizes of `MESH_AXES` on so many devices; raises UserError where they do not fit."""

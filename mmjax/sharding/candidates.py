@@ -6,7 +6,7 @@ activation ('embed') are gathered before each use; those that cut both ('heads',
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -18,6 +18,7 @@ from mmjax.sharding import MESH_AXES, TABLE, AnyMesh, MeshShape, parameter_shard
 TENSOR = (1, 2, 4, 8)  # more than a few neighbours never pay: every layer waits for them
 SEQUENCE = (2, 4, 8, 16)
 EXPERT = (2, 4, 8)
+GROWING = ('data', 'fsdp')  # with the devices, in weak scaling
 
 
 def candidates(devices: int, *, slices: int = 1, sequence: bool = False, experts: bool = False) -> list[MeshShape]:
@@ -44,17 +45,27 @@ def candidates(devices: int, *, slices: int = 1, sequence: bool = False, experts
     return found
 
 
+def fixed_at(shape: MeshShape, devices: int) -> MeshShape:
+    """The shape that it is on so many devices, where it is another axis than those that grow which takes what the
+    others leave: that stays as it is there.
+    """
+    if -1 not in (getattr(shape, axis) for axis in MESH_AXES if axis not in GROWING):
+        return shape
+    return MeshShape(**sizes_of(shape, devices))
+
+
 def grown(shape: MeshShape, boxed: Any, *, devices: int) -> MeshShape:
     """The shape on so many devices, for weak scaling: the same cuts of layers, lengths and experts; parameters cut over
     as many as it says (-1: all), or the most below that divide them and the devices; replicas take what is left.
 
-    boxed: abstract parameters with their logical axes.
+    shape: its -1, if any, is of data or fsdp (`fixed_at` makes such a shape). boxed: abstract parameters with their
+    logical axes.
 
     Raises:
         UserError: where its other axes do not fit the devices.
     """
     whole = dataclasses.replace(shape, data=1 if shape.fsdp == -1 else -1)
-    fixed = math.prod(max(getattr(shape, axis), 1) for axis in MESH_AXES if axis not in ('data', 'fsdp'))
+    fixed = math.prod(getattr(shape, axis) for axis in MESH_AXES if axis not in GROWING)
     if devices % fixed:
         whole.sizes(devices)  # says what does not fit
     rest = devices // fixed
@@ -83,9 +94,9 @@ def sizes_of(shape: MeshShape, devices: int) -> dict[str, int]:
     return dict(zip(MESH_AXES, shape.sizes(devices), strict=True))
 
 
-def written(shape: MeshShape, devices: int) -> str:
+def written(sizes: Mapping[str, int]) -> str:
     """'data 4 x fsdp 16', of the axes that have more than one device."""
-    return ' x '.join(f'{axis} {size}' for axis, size in sizes_of(shape, devices).items() if size > 1) or 'one device'
+    return ' x '.join(f'{axis} {size}' for axis, size in sizes.items() if size > 1) or 'one device'
 
 
 @dataclasses.dataclass(frozen=True)

@@ -30,9 +30,9 @@ class Place:
         """The sum over the devices along a logical axis, on each of them."""
         return jax.lax.psum(x, TABLE[axis][1]) if self.parts(axis) > 1 else x
 
-    def gather(self, x: jax.Array, axis: str) -> jax.Array:
-        """The rows of all devices along a logical axis, one after the other, on each of them."""
-        return jax.lax.all_gather(x, TABLE[axis][1], axis=0, tiled=True) if self.parts(axis) > 1 else x
+    def gather(self, x: jax.Array, axis: str, *, dim: int = 0) -> jax.Array:
+        """The rows of all devices along a logical axis, one after the other, on each of them. dim: that of the rows."""
+        return jax.lax.all_gather(x, TABLE[axis][1], axis=dim, tiled=True) if self.parts(axis) > 1 else x
 
     def scatter_sum(self, x: jax.Array, axis: str) -> jax.Array:
         """Of the sum over the devices along a logical axis, this device's part of the rows: undoes `gather`."""

@@ -212,12 +212,18 @@ def show_references(experiment: Experiment, results: Mapping[str, float]) -> Non
 
 def shapes_of_batch(experiment: Experiment) -> Shapes:
     """Shapes and dtypes of a global batch."""
+    batch = example(experiment)
+    return {name: jax.ShapeDtypeStruct((experiment.batch_size, *x.shape[1:]), x.dtype) for name, x in batch.items()}
+
+
+def example(experiment: Experiment) -> Mapping[str, np.ndarray]:
+    """A batch of the first example alone."""
     data: Any = experiment.data
     data = dataclasses.replace(data, workers=0)
     batches = train_batches(data, batch_size=1, seed=experiment.seed)
     batch = next(batches)
     batches.close()
-    return {name: jax.ShapeDtypeStruct((experiment.batch_size, *x.shape[1:]), x.dtype) for name, x in batch.items()}
+    return batch
 
 
 def _fresh(experiment: Experiment, prepared: Prepared) -> TrainState:

@@ -1,6 +1,7 @@
 """The programs of attention agree with one another, with their gradients, whatever may read what."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -107,6 +108,23 @@ def test_fewer_heads_of_keys_on_a_mesh_that_cuts_everything():
     expected = outcome(plain, *given, query, query)
     with jax.set_mesh(MeshShape(data=2, sequence=2, tensor=2).build()):
         agree(outcome(functools.partial(splash, interpret=True), *given, query, query), expected)
+
+
+@pytest.mark.parametrize(('keys', 'sent'), [(296, 'reduce_scatter'), (295, 'psum')])
+def test_gradients_of_keys_are_scattered_where_the_keys_are_cut(keys, sent):
+    """A device's gradient is of all keys, and only its part of the sum is wanted; an odd number of keys is not cut."""
+    query, key = (jax.tree.map(lambda x, n=n: x[:, :n], CASES['causal'][0]) for n in (296, keys))
+    q, k, v = arrays(296, keys)
+    expected = outcome(plain, q, k, v, query, key)
+
+    def loss(q, k, v):
+        return splash(q, k, v, query, key, interpret=True).sum()
+
+    with jax.set_mesh(MeshShape(data=2, sequence=2, tensor=2).build()):
+        agree(outcome(functools.partial(splash, interpret=True), q, k, v, query, key), expected)
+        program = str(jax.make_jaxpr(jax.grad(loss, argnums=(1, 2)))(q, k, v))
+    found = re.findall(r"(psum|reduce_scatter)\w*\[[^\]]*(?:axes|axis_name)=\('sequence',\)", program)
+    assert found == [sent] * 2
 
 
 def test_blocks_that_nobody_reads_are_left_out():

@@ -155,13 +155,64 @@ def test_a_mesh_of_another_size_is_refused():
 
 
 @pytest.mark.parametrize('group', [2, 3, 8])
-def test_wire_bytes_are_those_of_a_ring_played_through(group):
-    """A ring: each device passes on one part at a time, until all have all (gather), or each has one sum (scatter)."""
-    part = 12
-    passed = part * (group - 1)
-    sizes = {'bytes_out': part * group, 'bytes_in': part * group, 'group': group}
-    assert wire_bytes('all-gather', **sizes) == passed
-    assert wire_bytes('reduce-scatter', **sizes | {'bytes_out': part}) == passed
-    assert wire_bytes('all-reduce', **sizes) == 2 * passed
-    assert wire_bytes('all-to-all', **sizes) == passed
-    assert wire_bytes('collective-permute', **sizes | {'bytes_out': part}) == part
+def test_wire_bytes_are_what_a_device_sends_when_numbers_are_handed_on(group):
+    """Played: until each device has all parts (gather), its part of the sum (scatter), or what is for it (exchange)."""
+    rng = np.random.default_rng(group)
+    held = rng.integers(100, size=(group, group, 3), dtype=np.int32)  # device, part, numbers
+    part, whole = held[0, 0].nbytes, held[0].nbytes
+
+    sent, has = 0, [{i: held[i, 0]} for i in range(group)]  # a device passes on what came last
+    last = list(range(group))
+    while any(len(parts) < group for parts in has):
+        given = [(last[i], has[i][last[i]]) for i in range(group)]
+        sent += given[0][1].nbytes
+        for i, (which, numbers) in enumerate(given):
+            has[(i + 1) % group][which] = numbers
+            last[(i + 1) % group] = which
+    assert wire_bytes('all-gather', bytes_out=whole, bytes_in=part, group=group) == sent
+
+    scattered, sums = 0, held.copy()  # device i ends with the sum of part i + 1
+    for turn in range(group - 1):
+        given = [sums[i, (i - turn) % group].copy() for i in range(group)]
+        scattered += given[0].nbytes
+        for i, numbers in enumerate(given):
+            sums[(i + 1) % group, (i - turn) % group] += numbers
+    assert all((sums[i, (i + 1) % group] == held[:, (i + 1) % group].sum(0)).all() for i in range(group))
+    assert wire_bytes('reduce-scatter', bytes_out=part, bytes_in=whole, group=group) == scattered
+    assert wire_bytes('all-reduce', bytes_out=whole, bytes_in=whole, group=group) == scattered + sent  # then gathered
+
+    exchanged = sum(held[0, j].nbytes for j in range(1, group))  # part j is for device j, and goes there
+    assert wire_bytes('all-to-all', bytes_out=whole, bytes_in=whole, group=group) == exchanged
+    assert wire_bytes('collective-permute', bytes_out=part, bytes_in=part, group=2) == part
+
+
+FUSED = """HloModule fused, num_partitions=4
+
+%sum_and_after (p: f32[64,8]) -> OUT {
+  %p = f32[64,8]{1,0} parameter(0)
+  %all-reduce.1 = f32[64,8]{1,0} all-reduce(%p), channel_id=1, replica_groups=[1,4]<=[4], use_global_device_ids=true
+  ROOT %after = OUT AFTER
+}
+
+ENTRY %main (x: f32[64,8]) -> OUT {
+  %x = f32[64,8]{1,0} parameter(0)
+  ROOT %fusion = OUT fusion(%x), kind=kCustom, calls=%sum_and_after
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ('out', 'after', 'kind', 'wire'),
+    [
+        ('bf16[64,8]', 'convert(%all-reduce.1)', 'all-reduce', 3072),  # all of it, shorter
+        ('f32[16,8]', 'dynamic-slice(%all-reduce.1, %i, %z), dynamic_slice_sizes={16,8}', 'reduce-scatter', 1536),
+        ('f32[17,8]', 'dynamic-slice(%all-reduce.1, %i, %z), dynamic_slice_sizes={17,8}', 'reduce-scatter', 1536),
+        ('f32[8]', 'reduce(%all-reduce.1, %z), dimensions={0}', 'all-reduce', 3072),
+    ],
+)
+def test_a_sum_of_which_a_part_is_kept_is_a_scatter_and_one_that_is_made_shorter_is_none(out, after, kind, wire):
+    """Of 2,048 bytes over 4 devices; a slice may be a little more than a quarter where it is padded."""
+    text = FUSED.replace('AFTER', after).replace('OUT', out)
+    (one,) = collectives(hlo.parse(text), {'x': 4})
+    assert (one.kind, one.wire_bytes) == (kind, wire)
+    assert one.groups.tolist() == [[0, 1, 2, 3]]

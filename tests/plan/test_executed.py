@@ -82,7 +82,7 @@ def test_a_loop_that_starts_at_the_counter_of_another_is_unknown():
 def test_every_branch_of_a_condition_counts():
     text = compiled(lambda x: jax.lax.cond(x.sum() > 0, lambda x: x @ x, lambda x: (x @ x) @ x, x), (64, 64))
     assert execution(hlo.parse(text)).conditions == 1
-    assert rollup.cycles(hlo.parse(text)).dot_flops == 3 * 2 * 64**3
+    assert rollup.rolled_up(hlo.parse(text)).dot_flops == 3 * 2 * 64**3
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def test_arguments_are_the_state_and_the_batch_of_a_device(compiled):
     """Counted by hand: every leaf, cut by the mesh, but for what the step does not read of the batch."""
     outcome, state, batch = compiled
     assert state < outcome.argument <= state + batch
-    assert outcome.temp > 0 and outcome.host == 0 and outcome.needed >= outcome.argument
+    assert outcome.temp > 0 and outcome.host == 0 and outcome.held >= outcome.most >= outcome.argument
 
 
 def test_the_state_is_donated(compiled):

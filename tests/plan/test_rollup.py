@@ -14,7 +14,7 @@ from tests.plan.texts import LAYER, STEP_MESH, B, D, H, K, L, N, V
 
 
 def rolled(text):
-    return rollup.cycles(hlo.parse(text))
+    return rollup.rolled_up(hlo.parse(text))
 
 
 def shapes(*dims):
@@ -97,26 +97,29 @@ def test_bytes_of_stacked_layers_are_those_of_one_layer_a_turn():
     loop = rolled(texts.read('layers_scanned'))
     weights, h = 2 * 2 * 2048 * 8192, 2 * 4096 * 2048
     # Both weights each turn, h into and out of the chip's own memory, which holds everything else; and the counter.
-    assert loop.bytes == pytest.approx(8 * weights + 2 * h, rel=1e-4)
-    assert loop.roofline_seconds(flops_per_second=1e30, bytes_per_second=1e9) == pytest.approx(loop.bytes / 1e9)
+    moves = sum(one.bytes for one in loop.work)
+    assert moves == pytest.approx(8 * weights + 2 * h, rel=1e-4)
+    assert loop.roofline_seconds(flops_per_second=1e30, bytes_per_second=1e9) == pytest.approx(moves / 1e9)
     assert loop.roofline_seconds(flops_per_second=1e12, bytes_per_second=1e30) == pytest.approx(loop.dot_flops / 1e12)
 
 
 def test_bytes_of_a_gather_are_those_that_the_compiler_says():
     """`cost_analysis()['bytes accessed']` of this program, which has neither loops nor fusions."""
-    assert rolled(texts.read('gather64')).bytes == 3_238_002_688
+    assert sum(one.bytes for one in rolled(texts.read('gather64')).work) == 3_238_002_688
 
 
 def test_bytes_of_an_asynchronous_collective_count_where_it_begins():
     small, whole = 8 * 4, 32 * 4
-    assert rolled(BY_HAND).bytes == 2 * (small + whole) + 2 * small  # two gathers, and a sum of one device
+    moves = sum(one.bytes for one in rolled(BY_HAND).work)
+    assert moves == 2 * (small + whole) + 2 * small  # two gathers, and a sum of one device
 
 
 def test_an_update_in_place_moves_what_it_writes():
     def stacked(x):
         return jax.lax.scan(lambda h, _: (jnp.sin(h), h), x, length=50)
 
-    moves = rolled(jax.jit(stacked).lower(*shapes((4096,))).compile().as_text()).bytes
+    compiled = jax.jit(stacked).lower(*shapes((4096,))).compile()
+    moves = sum(one.bytes for one in rolled(compiled.as_text()).work)
     assert moves < 50 * 4096 * 4 * 10  # with the whole stack each turn it would be 50 x 50
 
 
@@ -152,3 +155,22 @@ def test_custom_calls_are_listed_apart():
         assert q.dims == k.dims == v.dims == (2, 4, 1024, 128)
         assert call.op_name.endswith('pallas_call')
     assert [len(call.outputs) for call in calls] == [2, 2, 2, 1]
+
+
+def test_custom_calls_are_in_no_roofline():
+    """Written so that the kernel's bytes are in two memories, and with the FLOPs that its author notes."""
+    text = """HloModule f, is_scheduled=true
+ENTRY %main (x: f32[8,128]) -> f32[8,128] {
+  %x = f32[8,128]{1,0} parameter(0)
+  %y = f32[8,128]{1,0:S(1)} copy(%x)
+  %k = f32[8,128]{1,0} custom-call(%x), custom_call_target="tpu_custom_call", METADATA, CONFIG
+  ROOT %l = f32[8,128]{1,0} custom-call(%y), custom_call_target="tpu_custom_call", METADATA, CONFIG
+}
+""".replace('METADATA', 'metadata={op_name="jit(f)/mine/pallas_call"}')
+    noted = 'backend_config={"custom_call_config":{"body":"","cost_estimate":{"flops":"700"}}}'
+    size = 8 * 128 * 4
+    for config, flops in ((noted, 1400), ('backend_config={"custom_call_config":{"body":""}}', None)):
+        found = rolled(text.replace('CONFIG', config))
+        (call,) = found.custom_calls
+        assert (call.count, call.bytes, call.flops) == (2, 3 * size, flops)  # one of the four is on the chip
+        assert found.roofline_seconds(flops_per_second=1.0, bytes_per_second=1.0) == size  # the copy reads

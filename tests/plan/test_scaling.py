@@ -1,5 +1,6 @@
 """Other sizes of a slice, measured steps, and the page: by hand and by property."""
 
+import dataclasses
 import math
 
 import jax
@@ -7,18 +8,19 @@ import numpy as np
 import pytest
 
 from mmjax.errors import UserError
-from mmjax.plan import calibration, scaling, search
+from mmjax.plan import calibration, scaling
+from mmjax.plan.parts import SECONDS
 from mmjax.plan.report import write_report
 from mmjax.plan.single import Planned
 from mmjax.plan.tables import scaling_table
 from mmjax.plan.told import lines
 from mmjax.plan.topologies import GENERATIONS, parse_topology
 from mmjax.sharding import MeshShape
-from mmjax.sharding.candidates import abstract, grown
+from mmjax.sharding.candidates import abstract, fixed_at, grown
 from mmjax.sharding.presets import Auto, Fsdp
 from mmjax.train.run import shapes_of_batch
 from mmjax.train.state import model_parameters
-from tests.plan.test_command import RESULT
+from tests.plan.test_command import MISSED, RESULT
 from tests.train import toy
 
 
@@ -47,6 +49,14 @@ def test_replicas_grow_and_cuts_stay(boxed):
     assert grown(Fsdp(), boxed, devices=8960) == MeshShape(data=560, fsdp=16)
     with pytest.raises(UserError, match='mesh'):
         grown(MeshShape(tensor=3), boxed, devices=64)
+
+
+def test_what_takes_the_rest_stays_as_it_is_at_the_base(boxed):
+    rest = MeshShape(data=32, tensor=-1)
+    cut = fixed_at(rest, 64)
+    assert grown(cut, boxed, devices=64).sizes(64) == rest.sizes(64)  # the config's own
+    assert grown(cut, boxed, devices=256) == MeshShape(data=128, tensor=2)
+    assert fixed_at(MeshShape(data=-1, fsdp=4), 64) == MeshShape(data=-1, fsdp=4)
 
 
 def test_the_least_that_is_sent(boxed):
@@ -95,14 +105,12 @@ def test_where_the_links_become_the_limit(compiler, tmp_path):
     written = (tmp_path / 'x.html').read_text()
     assert written.count('data:image/svg+xml') == 5 and 'toy &lt;b&gt;' in written
     assert 'http' not in written.replace('http-equiv', '').split('<body')[0]
-    missed = {name: x for name, x in RESULT.items() if not name.endswith('_gib')}
-    missed |= {'fits': False, 'need_gib': 23.36, 'missing_gib': 7.61, 'limit_gib': 15.75}
-    write_report(tmp_path / 'y.html', missed, title='toy')
+    write_report(tmp_path / 'y.html', MISSED, title='toy')
     assert (tmp_path / 'y.html').read_text().count('data:image/svg+xml') == 1
 
 
 def test_a_batch_that_fits_no_size_is_told():
-    with pytest.raises(UserError, match='batch_size 24 is no multiple of the devices of v5e:4x4'):
+    with pytest.raises(UserError, match=r'from v5e:4x4 to v5e:16x16 .* batch_size: 24 does not divide by 16'):
         scaling.scaling(toy.experiment(batch_size=24), GENERATIONS['v5e'])
 
 
@@ -115,12 +123,13 @@ def test_auto_takes_the_memory_that_it_is_told(boxed):
 
 
 def test_measured_over_estimated(monkeypatch, tmp_path):
-    common = {'tokens_per_device': 1000.0, 'kernel_seconds': 0.5, 'collective_seconds': 0.5, 'jax': '', 'libtpu': ''}
+    common = {'tokens_per_device': 1000.0, 'seconds/attention': 0.5, 'seconds/links': 0.25, 'jax': '', 'libtpu': ''}
+    common |= {'other_kernel_seconds': 0.25, 'host_gib': 0.0}
     fast, slow = (calibration.Measured(name, 'v5p:8x8x8', tokens) for name, tokens in (('a', 250.0), ('b', 125.0)))
     result = calibration.calibrated(
         {
             fast: common | {'compute_seconds': 3.0, 'roofline_seconds': 1.0},
-            slow: common | {'roofline_seconds': 3.0},
+            slow: common | {'roofline_seconds': 3.0, 'host_gib': 2.0},
         }
     )
     assert result['a/v5p:8x8x8/measured_seconds'] == 4.0 and result['b/v5p:8x8x8/measured_seconds'] == 8.0
@@ -129,12 +138,18 @@ def test_measured_over_estimated(monkeypatch, tmp_path):
     assert result['roofline/low'] == result['roofline/high'] == 2.0
 
     monkeypatch.setattr(calibration, 'FILE', tmp_path / 'calibration.json')
-    plan = RESULT | dict.fromkeys(search.PARTS, 1.0)
+    plan = RESULT | dict.fromkeys(SECONDS.values(), 1.0)
     assert calibration.calibration(plan) == {}
     assert 'not calibrated' in '\n'.join(lines(plan))
     calibration.write_json(calibration.FILE, result)
     told = '\n'.join(lines(plan | calibration.calibration(plan)))
-    assert '3.00 s: roofline + attention + links' in told and '2.00 times such a sum (2.00 to 2.00 in 2 cases)' in told
+    assert '3.00 s: roofline + links' in told
+    steps = 'a on v5p:8x8x8, b on v5p:8x8x8 (traffic to the host not counted); none of them on v5e'
+    assert f'took 2.00 times such a sum (2.00 to 2.00: {steps})' in told
+    clocked = calibration.calibration(plan | {'compute_seconds': 1.0})
+    assert clocked['calibration/of'] == 'a on v5p:8x8x8' and clocked['calibration/factor'] == 1.0
+    on_host = '\n'.join(lines(plan | {'host_gib': 1.0}))
+    assert 'traffic to the host is not counted' in on_host
 
 
 def test_the_committed_calibration_is_of_committed_plans():
@@ -149,3 +164,13 @@ def test_the_committed_calibration_is_of_committed_plans():
         assert told['tokens_per_device'] == pytest.approx(
             told['batch_size'] * {'llama3_8b': 8192}.get(one.config, 4096) / told['devices']
         )
+
+
+def test_the_base_is_where_the_mesh_cuts_the_batch():
+    """32 sequences, each on 16 devices, are for 512 of them and not for 32."""
+    steps = scaling.sizes(GENERATIONS['v5p'])
+    experiment = toy.experiment(batch_size=32, mesh=MeshShape(data=1, fsdp=-1, sequence=16))
+    assert scaling._base(experiment, steps).devices == 512
+    twice = dataclasses.replace(experiment, optim=dataclasses.replace(experiment.optim, accumulate=8))
+    assert scaling._base(twice, steps).devices == 64
+    assert scaling._base(toy.experiment(batch_size=64, mesh=Auto()), steps).devices == 64

@@ -5,15 +5,17 @@ import math
 import shlex
 
 import jax
+import numpy as np
 import pytest
 
 from mmjax.config import override
 from mmjax.errors import UserError
+from mmjax.fusion.routed import Routed
 from mmjax.plan import search as searching
 from mmjax.plan import single
 from mmjax.plan.estimate import POLICIES, Estimate, estimate, measure, remat_fields, with_remat
 from mmjax.plan.links import Links
-from mmjax.plan.program import Compiled, OutOfMemory
+from mmjax.plan.program import GIB, Compiled, OutOfMemory
 from mmjax.plan.tables import search_table
 from mmjax.plan.topologies import parse_topology
 from mmjax.sharding import MESH_AXES, MeshShape
@@ -25,7 +27,12 @@ from tests.train import toy
 
 TOPOLOGY = parse_topology('v5e:2x2')
 REPLICAS = MeshShape()
-LINKS = Links(1e9, per_axis=dict.fromkeys(MESH_AXES, 1), wraps=dict.fromkeys(MESH_AXES, False), network=1e9)
+
+
+def links_of(_, mesh):
+    """On a square of four chips."""
+    places, shape = np.array([(0, 0), (1, 0), (0, 1), (1, 1)]), dict(mesh.shape)
+    return Links(1e9, chip=1e9, network=1e9, sides=(2, 2), wrap=(False, False), mesh=shape, places=places)
 
 
 @pytest.fixture(scope='module')
@@ -65,7 +72,7 @@ def test_fewer_bytes_and_more_time_with_less_kept(facts):
             batch_size=32,
             devices=4,
             peak_flops=1e12,
-            links=LINKS,
+            links=links_of(None, abstract(shape, 4)),
         )
 
     assert of('full').bytes < of('none').bytes and of('full').seconds > of('none').seconds
@@ -73,6 +80,30 @@ def test_fewer_bytes_and_more_time_with_less_kept(facts):
     cut = MeshShape(data=1, fsdp=4)
     assert of('none', shape=cut).bytes < of('none').bytes
     assert of('none', accumulate=8, shape=cut).links > of('none', shape=cut).links  # gathered for each part
+
+
+def test_keys_and_tokens_that_are_exchanged():
+    """By hand: the towers' layers and the fusion's make keys and values of width 16, each of its own tokens."""
+    experiment = toy.experiment(batch_size=32)
+    facts = measure(experiment, ('none',))
+    image, text = (experiment.model.encoders[name] for name in ('image', 'text'))
+    encoded = 2 * 16 * (image.depth * (facts.tokens - 3) + text.depth * 3)
+    assert facts.keys == facts.width * (encoded + 2 * 16 * experiment.model.fusion.depth * facts.tokens)
+    assert facts.routed == 0
+    fusion = Routed(depth=2, block=experiment.model.fusion.block, experts=4)
+    mixed = dataclasses.replace(experiment, model=experiment.model.clone(fusion=fusion))
+    assert measure(mixed, ('none',)).routed == facts.width * 16 * 2 * facts.tokens
+
+    def links(facts, shape):
+        given = {'remat': 'none', 'accumulate': 1, 'batch_size': 32, 'devices': 4, 'peak_flops': 1e12}
+        return estimate(facts, shape, **given, links=links_of(None, abstract(shape, 4))).links
+
+    sequence, expert = MeshShape(data=1, sequence=4), MeshShape(data=1, expert=4)
+    none = dataclasses.replace(facts, keys=0.0)
+    gathered = 3 * 3 / 4 * 32 * facts.keys  # three passes, in each what three others have
+    assert links(facts, sequence) - links(none, sequence) == pytest.approx(gathered / 2e9)
+    some = dataclasses.replace(facts, routed=1e6)
+    assert links(some, expert) - links(facts, expert) == pytest.approx(6 * 3 * 8 * 1e6 / 2e9)
 
 
 def test_every_mesh_uses_all_devices():
@@ -126,13 +157,13 @@ def compiler(monkeypatch, facts):
     monkeypatch.setattr(searching, 'estimate', estimated)
     monkeypatch.setattr(searching, 'plan', plan)
     monkeypatch.setattr(searching, 'devices_of', lambda _: jax.devices()[:4])
-    monkeypatch.setattr(searching, 'links_of', lambda *_: LINKS)
+    monkeypatch.setattr(searching, 'links_of', links_of)
     Fake.asked = []
     return Fake
 
 
 def test_the_best_comes_first(experiment, compiler):
-    result = searching.search(dataclasses.replace(experiment, mesh=MeshShape(data=1, fsdp=4)), TOPOLOGY)
+    result = searching.search(dataclasses.replace(experiment, mesh=MeshShape(data=1, fsdp=2, tensor=2)), TOPOLOGY)
     told = [result[f'search/{i}/seconds'] for i in (1, 2, 3)]
     assert told == sorted(told) and result['search/1/seconds'] == 2.0
     assert sum(quick for *_, quick in compiler.asked) == 2 and len(compiler.asked) == 5
@@ -140,7 +171,8 @@ def test_the_best_comes_first(experiment, compiler):
     assert counted == 2 and result['search/compiled'] == 5
     table = search_table(result)
     assert 'no overlap is claimed' in table[1] and '2.00 s = 1.00 + 0.00 + 1.00' in table[2]
-    assert table[3].strip() == '--mesh.data 4 --mesh.fsdp 1' and 'as it stands (fsdp 4)' in table[6]
+    assert table[3].strip() == '--mesh.data 4 --mesh.fsdp 1 --mesh.tensor 1'
+    assert 'as it stands (fsdp 2 x tensor 2)' in table[4] and table[6].startswith('  3  fsdp 4')
     compiler.asked.clear()
     assert searching.search(experiment, TOPOLOGY)['search/1/changes'] == ''  # the config is the best: compiled once
     assert len(compiler.asked) == 4
@@ -151,6 +183,41 @@ def test_what_the_compiler_says_corrects_the_model(experiment, compiler):
     with pytest.raises(UserError, match=r'none of the \d likeliest of \d+ candidates fits v5e:2x2'):
         searching.search(experiment, TOPOLOGY)
     assert len(compiler.asked) == 1  # with the model corrected a millionfold nothing else can fit
+
+
+def test_the_model_is_corrected_both_ways(experiment, compiler):
+    limit = TOPOLOGY.generation.hbm_gib * GIB
+    mesh, told = MeshShape(data=4), Estimate(0.0, 1.0, 0.0)
+    small = searching.Choice(mesh, 'full', 1, dataclasses.replace(told, bytes=limit))
+    large = searching.Choice(mesh, 'none', 1, dataclasses.replace(told, bytes=2 * limit))
+    space = searching.Space([[large, small]], 2, 0)
+
+    def first(corrections, seen=()):
+        return next(searching._in_order(space, set(seen), corrections, limit=limit), None)
+
+    assert first({}) == small
+    assert first({'full': 0.5, searching.ANY: 0.5}) == large  # of another policy the last that is known
+    assert first({'none': 1.1, searching.ANY: 0.5}) == small
+    assert first({'none': 1.1, 'full': 1.1, searching.ANY: 1.1}) is None
+
+
+def test_what_cannot_be_traced_ends_the_search(experiment, compiler, monkeypatch):
+    asked = []
+
+    def refuse(one, topology, **_):
+        asked.append(one.mesh)
+        raise UserError('an activation does not divide')
+
+    monkeypatch.setattr(searching, 'plan', refuse)
+    with pytest.raises(UserError, match='none of the'):
+        searching.search(experiment, TOPOLOGY)
+    shapes = candidates(4)
+    assert len(asked) == len(set(asked)) == min(searching.REFUSED, len(shapes))
+    asked.clear()
+    monkeypatch.setattr(searching, 'REFUSED', 2)
+    with pytest.raises(UserError, match='none of the'):
+        searching.search(experiment, TOPOLOGY)
+    assert len(asked) == 2
 
 
 class Lowered:
