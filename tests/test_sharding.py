@@ -102,7 +102,7 @@ def test_any_mesh_spans_nodes_of_gpus():
 def test_slices_of_tpus_are_counted():
     tpus = [Fake(i, i // 4, 'tpu') for i in range(8)]
     assert sharding.count_slices(tpus) == 2
-    with pytest.raises(UserError, match='mesh.slices: 1, but the devices lie in 2 slices'):
+    with pytest.raises(UserError, match=r'mesh\.slices: 1, but the devices lie in 2 slices'):
         Fsdp().build(tpus)
 
 

@@ -24,6 +24,8 @@ from tests.train import toy
 
 DIES = 'MMJAX_TEST_DIES'  # set to a checkpoint: process 1 kills itself in its first evaluation, once that is there
 
+APART = 'MMJAX_TEST_APART'  # set to a directory: each process goes to one of its own in it, named by its number
+
 
 @dataclass(frozen=True)
 class Rows(Objective):
@@ -46,7 +48,9 @@ class Mortal(Accuracy):
 
 
 def experiment() -> Experiment:
-    if jax.process_count() > 1:
+    if APART in os.environ:
+        os.chdir(Path(os.environ[APART], os.environ['MMJAX_PROCESS']))
+    elif jax.process_count() > 1:
         check_placement()
         check_memory()
     return toy.experiment(

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 
+import fsspec
 import numpy as np
 import pytest
 
@@ -132,6 +133,24 @@ def test_other_stores_are_told_before_anything_is_written():
         path_of('ftp://bucket/run')
 
 
+def test_a_store_that_takes_no_checkpoints_is_refused_before_anything_is_written(bucket):
+    """The same objects by another name."""
+
+    class S3(object_store.Objects):
+        protocol = ('s3',)
+
+        @classmethod
+        def _strip_protocol(cls, path):
+            return os.fspath(path).removeprefix('s3://').rstrip('/')
+
+    fsspec.register_implementation('s3', S3, clobber=True)
+    with pytest.raises(UserError, match=r's3://bucket/run: a run is on a disk or in gs://'):
+        train(run_of(), workdir='s3://bucket/run', report=False)
+    assert object_store.names() == []
+    with pytest.raises(UserError, match='is what Orbax writes to'):
+        Checkpoints('s3://bucket/run/checkpoints', keep=1)
+
+
 def test_rows_are_spooled_here_and_brought_whole(bucket):
     run = path_of(f'{bucket}/run')
     write_bytes(run / 'rows', b'1\n')
@@ -177,18 +196,18 @@ def test_a_living_owner_keeps_the_run(bucket, hasty):
         pass
 
 
-@pytest.mark.parametrize('host', ['elsewhere', None])
-def test_the_run_of_a_dead_owner_is_taken_over(bucket, hasty, host):
+@pytest.mark.parametrize('other', [{'host': 'elsewhere'}, {'boot': 'of a machine of the same name'}, {}])
+def test_the_run_of_a_dead_owner_is_taken_over(bucket, hasty, other):
     """On another machine after a time without a sign of life; on this one at once, its process being gone."""
-    import socket
-
-    dead = {'owner': 'x', 'host': host or socket.gethostname(), 'process': 2**22 + 1, 'beat': 3}
+    with lock.locked(path_of(f'{bucket}/run')):
+        ours = json.loads(object_store.get('bucket/run/lock'))
+    dead = ours | {'owner': 'x', 'process': 2**22 + 1} | other
     object_store.put('bucket/run/lock', json.dumps(dead).encode())
     began = time.monotonic()
     with lock.locked(path_of(f'{bucket}/run')):
         waited = time.monotonic() - began
         assert json.loads(object_store.get('bucket/run/lock'))['owner'] != 'x'
-    assert (waited > 0.6) == (host is not None)
+    assert (waited > 0.6) == bool(other)
 
 
 def test_an_owner_that_was_cut_off_stops(bucket, hasty):
