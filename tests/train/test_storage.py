@@ -13,7 +13,7 @@ import pytest
 from mmjax.data import Shards
 from mmjax.errors import UserError
 from mmjax.experiment import Checkpoint
-from mmjax.storage import Spool, create, path_of, write_bytes
+from mmjax.storage import Spool, create, files_below, filesystem, path_of, write_bytes
 from mmjax.train import lock
 from mmjax.train.checkpoint import Checkpoints, Damaged, steps_in
 from mmjax.train.compare import compare
@@ -44,6 +44,21 @@ def test_the_store_of_these_tests_has_neither_rename_nor_append(bucket):
     with pytest.raises(NotImplementedError):
         path.open('a')
     assert not path_of(f'{bucket}/empty').exists()
+
+
+def test_what_others_write_is_seen_at_once(bucket):
+    """A listing that is kept, as gcsfs keeps them, would hide it."""
+    object_store.put('bucket/run/a/x', b'')
+    path = path_of(f'{bucket}/run')
+    assert [file.name for file in path.iterdir()] == ['a'] and not (path / 'b').exists()
+    object_store.put('bucket/run/b', b'')  # by another process
+    object_store.delete('bucket/run/a/x')
+    assert (path / 'b').exists() and not (path / 'a' / 'x').exists()
+    assert [file.name for file in path.iterdir()] == ['b'] == files_below(path)
+    fs, _ = filesystem(f'{bucket}/run')
+    assert fs.ls('bucket/run', detail=False) == ['bucket/run/b']
+    object_store.put('bucket/run/c', b'')
+    assert fs.exists('bucket/run/c') and len(fs.ls('bucket/run')) == 2
 
 
 def test_a_run_in_a_store_is_trained_damaged_and_gone_on_with(bucket, tmp_path, monkeypatch):
