@@ -65,8 +65,8 @@ def delete(name: str) -> None:
 
 
 class Objects(AbstractFileSystem):
-    """The store by fsspec. Listings are kept until this process writes, and asked for single objects too, as gcsfs does,
-    where the settings allow it.
+    """The store by fsspec. Where its settings allow it, it keeps listings until this process writes, and asks them for
+    single objects too, as gcsfs does.
     """
 
     protocol = ('gcs', 'gs')

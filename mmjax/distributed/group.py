@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NoReturn, TypeVar
 
@@ -34,13 +34,15 @@ _leaving = threading.Lock()
 
 
 @contextmanager
-def group() -> Iterator[bool]:
+def group(*, flags: Mapping[str, str] | None = None) -> Iterator[bool]:
     """Joins the other processes, if there are any; gives whether this one is the first, which alone writes and prints.
+
+    flags: what the command line says of the group, as of `join`.
 
     Where there are others, an error in the block, in whichever process, ends all of them within seconds and with the
     same exit code: 2 for a UserError, 130 where one was interrupted, else 1. It is printed once. All end together.
     """
-    join()
+    join(flags=flags)
     if _alone():
         yield True
         return
@@ -63,6 +65,11 @@ def group() -> Iterator[bool]:
 def is_first() -> bool:
     """Whether this process is the first of its group, or alone: the one that writes and prints. Asks no device."""
     return distributed.global_state.process_id == 0
+
+
+def number_of() -> tuple[int, int]:
+    """The number of this process, from 0, and how many there are. Asks no device."""
+    return distributed.global_state.process_id, distributed.global_state.num_processes
 
 
 def shared(make: Callable[[], T]) -> T:
