@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mmjax.distributed.group import number_of
 from mmjax.errors import UserError
 from mmjax.storage import AnyPath, create, is_url, write_bytes
 
@@ -39,7 +40,7 @@ def locked(run: AnyPath) -> Iterator[None]:
 
 
 def owner_of(run: AnyPath) -> str | None:
-    """Who holds a run directory, or held it last: another word each time. None: nobody has, as far as is seen here."""
+    """Who of a group holds a run directory, or held it last: another word each time. None: nobody, as is seen here."""
     return (_read(run / 'lock') or {}).get('owner')
 
 
@@ -56,10 +57,11 @@ def _kernel(run: AnyPath) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise _taken(run) from error
-        lock.truncate(0)
-        lock.write(_written(_owner()).decode())
-        lock.flush()
-        os.fsync(lock.fileno())  # for other machines: the file stays open
+        if number_of()[1] > 1:  # the others of the group look whether they see it
+            lock.truncate(0)
+            lock.write(_written(_owner()).decode())
+            lock.flush()
+            os.fsync(lock.fileno())  # for other machines: the file stays open
         yield
 
 
