@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from mmjax import config
-from mmjax.distributed.group import gathered
+from mmjax.distributed.group import gathered, shared
 from mmjax.errors import UserError
 from mmjax.experiment import Experiment
 from mmjax.storage import AnyPath, absolute, is_url, path_of
@@ -28,13 +28,12 @@ def check_common(run: AnyPath) -> None:
     """Raises UserError, in all processes, where some do not see the directory that the first has claimed: they would
     wait for one another at the first checkpoint.
     """
-    owners = gathered(owner_of(run))
+    place, owners = shared(lambda: absolute(run)), gathered(owner_of(run))  # a relative path is one of each process
     blind = [i for i, owner in enumerate(owners) if owner != owners[0]]
     if blind:
         which = f'process {blind[0]}' + (f', and {len(blind) - 1} more,' if len(blind) > 1 else '')
         raise UserError(
-            f'{absolute(run)}: {which} does not see what process 0 wrote there; use gs://, or a disk that all have at '
-            'this path'
+            f'{place}: {which} does not see what process 0 wrote there; use gs://, or a disk that all have at this path'
         )
 
 
