@@ -39,6 +39,7 @@ def path_of(path: str | os.PathLike[str]) -> AnyPath:
         found = epath.Path(os.fspath(path))
     except KeyError as error:
         raise UserError(f'{path}: nothing here reads {scheme}://; use a directory, gs:// or s3://') from error
+    _list_anew()
     with _installed(scheme, path):
         found.exists()
     return found
@@ -52,6 +53,7 @@ def filesystem(path: str) -> tuple[Any, str]:
     """
     import fsspec
 
+    _list_anew()
     scheme = path.partition('://')[0]
     try:
         with _installed(scheme, path):
@@ -70,7 +72,6 @@ def files_below(directory: AnyPath) -> list[str]:
     if not is_url(directory):
         return sorted(path.relative_to(directory).as_posix() for path in directory.rglob('*') if path.is_file())
     fs, root = filesystem(os.fspath(directory))
-    fs.invalidate_cache()  # of listings: other processes write here too
     return sorted(name.removeprefix(f'{root}/') for name in fs.find(root))
 
 
@@ -131,6 +132,16 @@ class Spool:
         self.sync()
         if self._temporary is not None:
             self._temporary.cleanup()
+
+
+def _list_anew() -> None:
+    """The file systems of fsspec, those of etils among them, keep no listings: a kept one lacks what other processes
+    have written since, and such an object would be taken for missing.
+    """
+    from fsspec.config import conf
+
+    for name in {*EXTRAS.values()}:
+        conf.setdefault(name, {})['use_listings_cache'] = False
 
 
 @contextlib.contextmanager

@@ -65,7 +65,9 @@ def delete(name: str) -> None:
 
 
 class Objects(AbstractFileSystem):
-    """The store by fsspec."""
+    """The store by fsspec. Where its settings allow it, it keeps listings until this process writes, and asks them for
+    single objects too, as gcsfs does.
+    """
 
     protocol = ('gcs', 'gs')
     cachable = False
@@ -76,6 +78,8 @@ class Objects(AbstractFileSystem):
 
     def ls(self, path, detail=True, **kwargs):
         path = self._strip_protocol(path)
+        if path in self.dircache:
+            return self.dircache[path] if detail else [info['name'] for info in self.dircache[path]]
         below: dict[str, dict] = {}
         for name in names(f'{path}/'):
             first, *rest = name[len(path) + 1 :].split('/')
@@ -83,15 +87,25 @@ class Objects(AbstractFileSystem):
             below[full] = {'name': full, 'type': 'directory', 'size': 0} if rest else self._info(full)
         if not below:
             below = {path: self._info(path)}  # raises where there is no such object
+        else:
+            self.dircache[path] = list(below.values())
         return list(below.values()) if detail else list(below)
 
     def info(self, path, **kwargs):
         path = self._strip_protocol(path)
+        if self._parent(path) in self.dircache:
+            for info in self.dircache[self._parent(path)]:
+                if info['name'] == path:
+                    return info
+            raise FileNotFoundError(path)
         if generation(path):
             return self._info(path)
         if names(f'{path}/'):
             return {'name': path, 'type': 'directory', 'size': 0}
         raise FileNotFoundError(path)
+
+    def invalidate_cache(self, path=None):
+        self.dircache.clear()
 
     def _info(self, name):
         version = generation(name)
@@ -108,9 +122,11 @@ class Objects(AbstractFileSystem):
         pass
 
     def rm_file(self, path):
+        self.invalidate_cache()
         delete(self._strip_protocol(path))
 
     def _rm(self, path):
+        self.invalidate_cache()
         delete(self._strip_protocol(path))
 
     def rm(self, path, recursive=False, maxdepth=None):
@@ -118,6 +134,7 @@ class Objects(AbstractFileSystem):
         found = [path] if generation(path) else names(f'{path}/') if recursive else []
         if not found:
             raise FileNotFoundError(path)
+        self.invalidate_cache()
         for name in found:
             delete(name)
 
@@ -129,6 +146,8 @@ class Objects(AbstractFileSystem):
         if mode != 'wb':
             raise NotImplementedError(f'an object store cannot open {path} for {mode}')
 
+        invalidate = self.invalidate_cache
+
         class Upload(io.BytesIO):
             def __exit__(self, kind, *rest):
                 if kind is None:
@@ -137,6 +156,7 @@ class Objects(AbstractFileSystem):
             def close(self):
                 if not self.closed:
                     put(path, self.getvalue())
+                    invalidate()
                 super().close()
 
         return Upload()
@@ -147,6 +167,7 @@ class Objects(AbstractFileSystem):
             if mode == 'create' and generation(path):
                 raise FileExistsError(path)
             put(path, value)
+            self.invalidate_cache()
 
     def cat_file(self, path, start=None, end=None, **kwargs):
         return get(self._strip_protocol(path))[start:end]

@@ -1,5 +1,7 @@
 """The table from logical to mesh axes, and that it really places arrays and changes compiled programs."""
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -17,7 +19,7 @@ from mmjax.model import Model
 from mmjax.nn.attention import Attention
 from mmjax.nn.block import Block
 from mmjax.sharding import MeshShape, constrain
-from mmjax.sharding.presets import Dp, Fsdp, FsdpTp, LongContext, Moe, Multislice
+from mmjax.sharding.presets import Dp, Fsdp, FsdpTp, LongContext, Moe, Multislice, memory
 
 BLOCK = Block(attention=Attention(heads=2))
 MODEL = Model(
@@ -64,6 +66,49 @@ def test_mesh(shape, sizes):
 def test_mesh_that_does_not_fit(shape, message):
     with pytest.raises(UserError, match=message):
         shape.build()
+
+
+@dataclasses.dataclass(frozen=True)
+class Fake:
+    """A device that is not here. limit: of its memory; None: it is another process's, which JAX does not let ask."""
+
+    id: int
+    slice_index: int = 0
+    platform: str = 'gpu'
+    limit: int | None = None
+
+    def memory_stats(self):
+        if self.limit is None:
+            raise jax.errors.JaxRuntimeError('INVALID_ARGUMENT: MemoryStats is only supported for addressable devices')
+        return {'bytes_limit': self.limit}
+
+
+def nodes_of(shape, devices):
+    return np.vectorize(lambda device: device.slice_index)(shape.build(devices).devices)
+
+
+def test_any_mesh_spans_nodes_of_gpus():
+    # As XLA numbers them: each node a slice. Processes were not started in the order of the nodes.
+    nodes = [Fake(8 * node + i, node) for node in (1, 3, 0, 2) for i in range(8)]
+    assert sharding.count_slices(nodes) == 1
+    found = nodes_of(Fsdp(), nodes)
+    assert found.shape == (1, 1, 32, 1, 1, 1) and found.ravel().tolist() == sorted(found.ravel())
+    outer = nodes_of(MeshShape(data=-1, fsdp=2, tensor=4), nodes).squeeze()
+    assert outer.shape == (4, 2, 4) and (outer == np.arange(4)[:, None, None]).all()  # a replica of each in a node
+    between = nodes_of(Multislice(slices=4), nodes).squeeze()
+    assert between.shape == (4, 8) and (between == np.arange(4)[:, None]).all()
+
+
+def test_slices_of_tpus_are_counted():
+    tpus = [Fake(i, i // 4, 'tpu') for i in range(8)]
+    assert sharding.count_slices(tpus) == 2
+    with pytest.raises(UserError, match=r'mesh\.slices: 1, but the devices lie in 2 slices'):
+        Fsdp().build(tpus)
+
+
+def test_memory_is_that_of_devices_which_tell():
+    assert memory([Fake(0), Fake(1, limit=95), Fake(2, limit=90)]) == 90
+    assert memory([Fake(0)]) is None and memory([object()]) is None and memory([Fake(0, limit=0)]) is None
 
 
 def test_the_table_names_axes_of_the_mesh_only():

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar
 import tyro
 
 from mmjax.cli.plan import Plan
-from mmjax.cli.verb import Verb
+from mmjax.cli.verb import Spanning, Verb
 from mmjax.config.parsing import named_values, parse
 from mmjax.errors import UserError, nearest
 from mmjax.storage import path_of
@@ -31,7 +31,7 @@ class Trusting(Verb):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Train(Verb):
+class Train(Spanning):
     """Train, evaluate and report; the same command again goes on where a run stopped.
 
     After CONFIG come changes to it, in any order: PATH=NAME swaps a part (model.fusion=bottleneck), --PATH VALUE sets a
@@ -40,7 +40,6 @@ class Train(Verb):
     """
 
     takes_overrides: ClassVar[bool] = True
-    spans_processes: ClassVar[bool] = True
 
     config: Annotated[
         str,
@@ -64,14 +63,13 @@ class Train(Verb):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Eval(Trusting):
+class Eval(Spanning, Trusting):
     """Evaluate the newest checkpoint of a run.
 
     After RUN come changes to its config, as for `mmjax train`.
     """
 
     takes_overrides: ClassVar[bool] = True
-    spans_processes: ClassVar[bool] = True
 
     directory: Run
     by: Annotated[str, tyro.conf.arg(metavar='CONFIG[:FUNCTION]', help='score by the evaluations of this config')] = ''
@@ -215,12 +213,12 @@ def _main(argv: list[str]) -> None:
     if name not in VERBS:
         raise UserError(f'no verb {name!r}{nearest(name, VERBS) or "; there are " + ", ".join(VERBS)}')
     verb, rest = _parse(name, args)
-    if not verb.spans_processes or {'-h', '--help'} & set(rest):
+    if {'-h', '--help'} & set(rest) or (joins := verb.joins) is None:
         _run(verb, rest)
         return
     from mmjax.distributed.group import group
 
-    with group() as first:
+    with group(flags=joins) as first:
         _run(verb, rest, tells=first)
 
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,10 @@ from mmjax.storage import filesystem, is_url
 KINDS = ('.tar', '.parquet')
 STAMPS = ('ETag', 'etag', 'md5Hash', 'generation', 'LastModified', 'updated', 'mtime', 'created')
 """What file systems tell of a file's contents or age, best first."""
+
+TRIES, PAUSE = 3, 2.0  # of a read that fails on the way; seconds before the second, and that many times more each time
+OUT_OF_RANGE = 416  # HTTP's answer where the bytes that are asked for lie behind the end
+CLIENTS = ('aiohttp', 'aiobotocore', 'botocore', 'gcsfs', 'google', 'requests', 'urllib3')  # of stores
 
 
 class Shard(NamedTuple):
@@ -87,30 +92,63 @@ def expand(pattern: str) -> Iterator[str]:
 
 
 def read_ranges(shards: Sequence[Shard], starts: Sequence[int], ends: Sequence[int]) -> list[bytes]:
-    """Of each shard the bytes from start to end; all at once where the store can.
+    """Of each shard the bytes from start to end; all at once where the store can. What fails on the way is read again.
 
     Raises:
-        UserError: where a shard is gone or shorter, by its name.
+        UserError: where a shard is gone or shorter, or its store does not give it, by its name.
     """
-    if not shards:
-        return []
-    fs, _ = filesystem(shards[0].path)
-    try:
-        found = fs.cat_ranges([shard.path for shard in shards], list(starts), list(ends), on_error='return')
-    except Exception as error:  # a file system that has no notion of `return`
-        raise damaged(shards[0], error) from error
+    found: list[Any] = [b''] * len(shards)
+    left = list(range(len(shards)))
+    for tried in range(TRIES):
+        time.sleep(PAUSE * tried if left else 0)
+        again = _parts([shards[i] for i in left], [starts[i] for i in left], [ends[i] for i in left])
+        for i, part in zip(left, again, strict=True):
+            found[i] = part
+        left = [i for i in left if _is_of_the_way(found[i])]
     for shard, start, end, part in zip(shards, starts, ends, found, strict=True):
         if isinstance(part, Exception):
-            raise damaged(shard, part) from part
+            raise unread(shard, part, tries=TRIES) from part
         if len(part) != end - start:
             raise damaged(shard, f'{start + len(part):,} bytes, where {end:,} were to be read')
     return found
 
 
+def _parts(shards: list[Shard], starts: list[int], ends: list[int]) -> list[bytes | Exception]:
+    if not shards:
+        return []
+    fs, _ = filesystem(shards[0].path)
+    try:
+        return fs.cat_ranges([shard.path for shard in shards], starts, ends, on_error='return')
+    except Exception as error:  # a file system that has no notion of `return`
+        return [error] * len(shards)
+
+
 def damaged(shard: Shard, reason: object) -> UserError:
-    """What to raise where a shard cannot be read, or is not what was indexed."""
-    first = str(reason).splitlines()[0] if str(reason) else type(reason).__name__
-    return UserError(f'{shard.path} is damaged, or has changed since it was indexed ({first})')
+    """What to raise where a shard is not what was indexed."""
+    return UserError(f'{shard.path} is damaged, or has changed since it was indexed ({_first_line(reason)})')
+
+
+def unread(shard: Shard, error: Exception, *, tries: int = 1) -> UserError:
+    """What to raise where a shard cannot be read: it may be the shard, or the way to its store."""
+    if not _is_of_the_way(error):
+        return damaged(shard, error)
+    times = f' in {tries} tries' if tries > 1 else ''
+    return UserError(
+        f'{shard.path}: its store did not give it{times} ({_first_line(error)}); a run goes on from its last '
+        'checkpoint when it does'
+    )
+
+
+def _is_of_the_way(error: object) -> bool:
+    """Whether a store could not be reached or did not answer: each client library raises kinds of its own."""
+    if not isinstance(error, Exception) or getattr(error, 'code', None) == OUT_OF_RANGE:
+        return False
+    library = type(error).__module__.partition('.')[0]
+    return isinstance(error, (TimeoutError, ConnectionError, PermissionError)) or library in CLIENTS
+
+
+def _first_line(reason: object) -> str:
+    return str(reason).splitlines()[0] if str(reason) else type(reason).__name__
 
 
 def _shard(fs: Any, name: str, info: dict[str, Any], *, url: bool) -> Shard:

@@ -2,6 +2,11 @@
 
 Of each shard there is one file, under a name made of the shard's path, size and stamp: who adds a shard indexes that
 one. Of all of them together there is one more, which says what a reader needs before it reads anything.
+
+Who indexes, of a group: with the data directory in a store, each process goes over all shards, from a place of its own
+on, and takes what others have made, so that they share the work. On a disk one process at a time indexes, and those
+that waited for it find all made: one for all on a common disk, one for each machine on disks of their own. Nothing
+here waits for the whole group, as a set may be opened by one of them alone, for the manifest.
 """
 
 import contextlib
@@ -18,6 +23,7 @@ import numpy as np
 
 from mmjax.data.prepare import data_dir, locked
 from mmjax.data.shard_files import Shard, read_ranges
+from mmjax.distributed.group import number_of
 from mmjax.storage import AnyPath, is_url, write_bytes
 
 AT_ONCE = 8  # shards that are indexed at a time: most of it is waiting for the store
@@ -73,19 +79,23 @@ class Index:
             if summary:
                 return summary
             total = len(self._shards)
+            number, processes = number_of()
+            first = total * number // processes
+            order = [*range(first, total), *range(first)]
             pool = ThreadPoolExecutor(AT_ONCE)
             try:
-                ahead = pool.map(self._told, range(total))
+                ahead = pool.map(self._told, order)
                 told = list(tqdm(ahead, total=total, desc='mmjax: indexing shards, once', disable=None, delay=2))
             finally:
                 pool.shutdown(cancel_futures=True)  # a damaged shard ends it: the others are not waited for
+            told = [told[i - first] for i in range(total)]
             examples, fields = [count for count, _ in told], [there for _, there in told]
             summary = Summary(examples, fields, _fingerprint(self._shards))
             self._keep(self._file, json.dumps(summary._asdict()).encode())
             return summary
 
     def _alone(self) -> contextlib.AbstractContextManager[None]:
-        """One process of a machine at a time. Of several machines each may index: what they write is equal."""
+        """One process at a time where the directory is on a disk. Else each may index: what they write is equal."""
         if is_url(self._directory):
             return contextlib.nullcontext()
         try:
@@ -102,7 +112,7 @@ class Index:
     def _keep(self, file: AnyPath, content: bytes) -> None:
         try:
             write_bytes(file, content)
-        except OSError as error:  # a data directory that others filled: indexing again costs time, no more
+        except Exception as error:  # a data directory that others filled, or a store, which raises kinds of its own
             print(f'mmjax: the index is not kept in {file.parent} ({error})', file=sys.stderr, flush=True)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mmjax.data.shard_files import Shard, damaged
+from mmjax.data.shard_files import Shard, damaged, unread
 from mmjax.data.shard_index import Arrays, Index
 from mmjax.data.shard_values import walked
 from mmjax.errors import UserError, nearest
@@ -83,7 +83,7 @@ class ParquetRows:
         try:
             table = file.read_row_group(group, columns=sorted(set(self._columns.values())))
         except Exception as error:  # pyarrow raises several kinds, none with the file's name
-            raise damaged(shard, error) from error
+            raise unread(shard, error) from error
         finally:
             file.close()
         ends = self._ends[number]
@@ -102,4 +102,4 @@ def _opened(shard: Shard) -> Any:
     try:
         return pyarrow.parquet.ParquetFile(fs.open(path, 'rb'))
     except Exception as error:  # as above
-        raise damaged(shard, error) from error
+        raise unread(shard, error) from error

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from mmjax.data.shard_files import Shard, damaged, read_ranges
+from mmjax.data.shard_files import Shard, damaged, read_ranges, unread
 from mmjax.data.shard_index import Arrays, Index
 from mmjax.data.shard_values import decoded, walked
 from mmjax.errors import UserError
@@ -181,5 +181,5 @@ def _members(shard: Shard) -> Iterator[tuple[str, int, int]]:
             end = file.read(BLOCK)
             if end.strip(b'\0') or len(end) < BLOCK:
                 raise tarfile.ReadError(f'it breaks off at byte {tar.offset + len(end):,} of {shard.size:,}')
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise damaged(shard, error) from error
+    except Exception as error:  # of tarfile, and whatever the store raises
+        raise unread(shard, error) from error

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NoReturn, TypeVar
 
@@ -23,7 +23,9 @@ from mmjax.errors import UserError
 T = TypeVar('T')
 
 ENDED, SAID, LEFT = 'mmjax/ended', 'mmjax/said', 'mmjax/left'
-LOOK = 0.3  # seconds between looks at whether another process has failed
+LOOK = 0.3  # seconds between looks at whether another process has failed, of few processes; of more than
+RATE = 500  # it is as many looks a second of all of them together, which the one service has to answer
+TRIES = 5  # looks in a row, within the time between two, that fail where the service is gone; one may by chance
 PATIENCE = 600  # seconds that one process may be ahead of the others where all meet
 GRACE = 10.0  # seconds that the processes of a failed group wait for one another
 
@@ -32,20 +34,22 @@ _leaving = threading.Lock()
 
 
 @contextmanager
-def group() -> Iterator[bool]:
+def group(*, flags: Mapping[str, str] | None = None) -> Iterator[bool]:
     """Joins the other processes, if there are any; gives whether this one is the first, which alone writes and prints.
+
+    flags: what the command line says of the group, as of `join`.
 
     Where there are others, an error in the block, in whichever process, ends all of them within seconds and with the
     same exit code: 2 for a UserError, 130 where one was interrupted, else 1. It is printed once. All end together.
     """
-    join()
+    join(flags=flags)
     if _alone():
         yield True
         return
     stop = threading.Event()
     threading.Thread(target=_watch, args=[stop], daemon=True).start()
     try:
-        yield distributed.global_state.process_id == 0
+        yield is_first()
         shared(lambda: None)  # the first is done: before, its errors are everybody's
         stop.set()
     except UserError as error:
@@ -58,6 +62,16 @@ def group() -> Iterator[bool]:
         _end(1, f'mmjax: process {distributed.global_state.process_id} failed\n{traceback.format_exc()}')
 
 
+def is_first() -> bool:
+    """Whether this process is the first of its group, or alone: the one that writes and prints. Asks no device."""
+    return distributed.global_state.process_id == 0
+
+
+def number_of() -> tuple[int, int]:
+    """The number of this process, from 0, and how many there are. Asks no device."""
+    return distributed.global_state.process_id, distributed.global_state.num_processes
+
+
 def shared(make: Callable[[], T]) -> T:
     """What `make` returns in the first process, as JSON holds it; the others do not call it and wait for its value.
 
@@ -67,7 +81,7 @@ def shared(make: Callable[[], T]) -> T:
     if _alone():
         return make()
     key = f'mmjax/shared/{next(_turns)}'
-    if distributed.global_state.process_id == 0:
+    if is_first():
         text = json.dumps(make())
         _store().key_value_set(key, text)
         return json.loads(text)
@@ -81,7 +95,8 @@ def gathered(mine: T) -> list[T]:
     turn, me = next(_turns), distributed.global_state.process_id
     _store().key_value_set(f'mmjax/gathered/{turn}/{me}', json.dumps(mine))
     numbers = range(distributed.global_state.num_processes)
-    return [json.loads(_awaited(f'mmjax/gathered/{turn}/{process}')) for process in numbers]
+    # The first alone reads them one by one: of a thousand processes that did, the service would have a million reads.
+    return shared(lambda: [json.loads(_awaited(f'mmjax/gathered/{turn}/{process}')) for process in numbers])
 
 
 def together() -> None:
@@ -118,16 +133,25 @@ def _read(key: str) -> str | None:
 
 def _watch(stop: threading.Event) -> None:
     """Ends this process where another has failed, or where the first cannot be reached any more."""
-    while not stop.wait(LOOK):
+    failed = 0
+    while not stop.wait(_pause() / (TRIES if failed else 1)):
         try:
             ended = _read(ENDED)
         except Exception:
+            failed += 1
+            if failed < TRIES:
+                continue
             if not stop.is_set():
                 print('mmjax: process 0 is gone, and with it the group', file=sys.stderr, flush=True)
                 os._exit(1)
             return
+        failed = 0
         if ended is not None:
             _end(1, '')
+
+
+def _pause() -> float:
+    return max(LOOK, distributed.global_state.num_processes / RATE)
 
 
 def _end(code: int, message: str) -> NoReturn:
@@ -169,5 +193,5 @@ def _wait(done: Callable[[], bool]) -> bool:
     """Whether it was done within the time of grace."""
     until = time.monotonic() + GRACE
     while not (found := done()) and time.monotonic() < until:
-        time.sleep(LOOK / 6)
+        time.sleep(_pause() / 6)
     return found

@@ -4,6 +4,9 @@
     MMJAX_PROCESSES=N              how many there are; 1: this one alone, whatever the cluster says
     MMJAX_PROCESS=I                which one this is, from 0
 
+`mmjax train` and `mmjax eval` take each of them as a flag too, which counts before the variable: `--coordinator`,
+`--processes`, `--process`.
+
 Without them: TPU VM, GKE, Slurm and Open MPI, as `jax.distributed.initialize` knows them; else one process alone.
 """
 
@@ -20,20 +23,25 @@ import jax
 from mmjax.errors import UserError
 
 COORDINATOR, PROCESSES, PROCESS = 'MMJAX_COORDINATOR', 'MMJAX_PROCESSES', 'MMJAX_PROCESS'
+FLAGS = {COORDINATOR: '--coordinator', PROCESSES: '--processes', PROCESS: '--process'}
 ALONE = ('SLURM_NTASKS', 'OMPI_COMM_WORLD_SIZE')  # several such jobs on one node would want the same port
 SECONDS = 300  # within which all have to be there
 HEARTBEAT = 60  # seconds of silence after which a process counts as dead
 
 
-def join(*, environ: Mapping[str, str] = os.environ, timeout: int = SECONDS) -> None:
+def join(
+    *, environ: Mapping[str, str] = os.environ, flags: Mapping[str, str] | None = None, timeout: int = SECONDS
+) -> None:
     """Waits for the other processes of the group, if there is one. Must come before anything is computed.
+
+    flags: what the command line says, by the name of the variable.
 
     Where they are not all there within `timeout` seconds this process prints so and exits with 2: JAX would abort it.
 
     Raises:
         UserError: on settings that are no group, a port that is taken, or a cluster that JAX cannot read.
     """
-    given = settings(environ)
+    given = settings(environ, flags=flags)
     if given == {} or (given is None and any(environ.get(name) == '1' for name in ALONE)):
         return
     jax.config.update('jax_cpu_collectives_implementation', 'gloo')
@@ -55,7 +63,7 @@ def join(*, environ: Mapping[str, str] = os.environ, timeout: int = SECONDS) -> 
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if given:
-            raise UserError(f'{COORDINATOR} {where}: {reason}') from error
+            raise UserError(f'{_told(COORDINATOR, flags)} {where}: {reason}') from error
         # No cluster; or a process that has computed already, which no group could take any more (a notebook, a test).
         if not reason.startswith('coordinator_address should be defined') and 'must be called before' not in reason:
             raise UserError(f'the cluster was not understood: {reason}; {_remedy(None)}') from error
@@ -63,32 +71,43 @@ def join(*, environ: Mapping[str, str] = os.environ, timeout: int = SECONDS) -> 
         alarm.cancel()
 
 
-def settings(environ: Mapping[str, str]) -> dict[str, Any] | None:
+def settings(environ: Mapping[str, str], *, flags: Mapping[str, str] | None = None) -> dict[str, Any] | None:
     """Arguments of `jax.distributed.initialize` from the three variables; {} for one process alone, None: not given.
+
+    flags: as of `join`.
 
     Raises:
         UserError: where some are missing, or a value is none of its kind.
     """
-    given = {name: environ[name] for name in (COORDINATOR, PROCESSES, PROCESS) if environ.get(name)}
+    said = {**environ, **(flags or {})}
+    given = {name: said[name] for name in FLAGS if said.get(name)}
+    told = {name: _told(name, flags) for name in FLAGS}
     if not given:
         return None
     numbers = {name: value for name, value in given.items() if name != COORDINATOR}
     for name, value in numbers.items():
         if not value.isascii() or not value.isdigit():
-            raise UserError(f'{name}: {value!r} is no whole number')
+            raise UserError(f'{told[name]}: {value!r} is no whole number')
     if given == {PROCESSES: '1'}:
         return {}
-    missing = [name for name in (COORDINATOR, PROCESSES, PROCESS) if name not in given]
+    missing = [FLAGS[name] if flags else name for name in FLAGS if name not in given]
     if missing:
-        raise UserError(f'{", ".join(given)} without {" and ".join(missing)}; give all three')
+        raise UserError(f'{", ".join(told[name] for name in given)} without {" and ".join(missing)}; give all three')
     coordinator, processes, process = given[COORDINATOR], int(given[PROCESSES]), int(given[PROCESS])
     if not re.fullmatch(r'\S+:[1-9]\d{0,4}', coordinator):
-        raise UserError(f'{COORDINATOR}: {coordinator!r} is no HOST:PORT, such as node-0:8476')
+        raise UserError(f'{told[COORDINATOR]}: {coordinator!r} is no HOST:PORT, such as node-0:8476')
     if process >= processes:
-        raise UserError(f'{PROCESS}: {process} is not below {PROCESSES}, {processes}; the first process is 0')
+        raise UserError(
+            f'{told[PROCESS]}: {process} is not below {told[PROCESSES]}, {processes}; the first process is 0'
+        )
     if processes == 1:
         return {}
     return {'coordinator_address': coordinator, 'num_processes': processes, 'process_id': process}
+
+
+def _told(name: str, flags: Mapping[str, str] | None) -> str:
+    """What to call a setting to the one who gave it."""
+    return FLAGS[name] if name in (flags or {}) else name
 
 
 def _remedy(given: Mapping[str, Any] | None) -> str:

@@ -1,10 +1,14 @@
 """The programs that compute attention, and which of them is taken. They agree: tests/nn/test_kernels.py."""
 
+import re
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from einops import rearrange
+
+# What JAX itself asks for the version of cuDNN; there is no public name for it.
+from jax._src.lib import cuda_versions
 from jaxtyping import Array, Bool, Float
 
 from mmjax.nn.masks import attention_mask, numbered
@@ -30,10 +34,20 @@ def chosen(q: Heads, k: Keys) -> Kernel:
         return splash
     # A plan for GPUs that are not here cannot ask which cuDNN they have.
     asks = where in ('gpu', 'cuda') and jax.default_backend() == 'gpu'
-    # And it takes queries, keys and values that are cut alike.
-    if asks and not cut and q.dtype in (jnp.bfloat16, jnp.float16) and width % 8 == 0 and width <= 128:
+    # And it takes queries, keys and values that are cut alike, and a mask of even sides alone.
+    fits = q.dtype in (jnp.bfloat16, jnp.float16) and width % 8 == 0 and width <= 128 and n % 2 == m % 2 == 0
+    if asks and not cut and fits and _has_cudnn():
         return cudnn
     return chunked if _scores(q, k) > MANY_SCORES else plain
+
+
+def _has_cudnn() -> bool:
+    """Whether the GPUs of this process have cuDNN's attention: NVIDIA's from Ampere on (compute capability 8.0)."""
+    told = re.fullmatch(r'(\d+)\.(\d+)', str(getattr(jax.local_devices()[0], 'compute_capability', '')))
+    if not told or cuda_versions is None:  # AMD's names are of another kind
+        return False
+    capability = int(told[1]), int(told[2])
+    return capability >= (8, 0) and (capability != (10, 3) or cuda_versions.cudnn_get_version() >= 91100)
 
 
 def _scores(q: Heads, k: Keys) -> float:

@@ -91,6 +91,10 @@ class MeshShape:
             within, between = (1, *sizes[1:]), (sizes[0], *(1,) * (len(sizes) - 1))
             arranged = mesh_utils.create_hybrid_device_mesh(within, between, devices, allow_split_physical_axes=True)
             return jax.sharding.Mesh(arranged, MESH_AXES)
+        if devices[0].platform == 'gpu':  # nodes one after the other: inner axes stay within one, outer ones span them
+            arranged = np.empty(sizes, object)
+            arranged.flat = sorted(devices, key=lambda device: (_slice_of(device), device.id))
+            return jax.sharding.Mesh(arranged, MESH_AXES)
         # Axes that are no sides of a slice, such as 4 of 8x8x8, take a part of one.
         arranged = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
         return jax.sharding.Mesh(in_order(arranged), MESH_AXES)
@@ -111,8 +115,15 @@ class MeshShape:
 
 
 def count_slices(devices: Sequence[Any]) -> int:
-    """In how many slices the devices lie; one where they do not say."""
-    return len({getattr(device, 'slice_index', None) or 0 for device in devices})
+    """In how many slices of TPUs the devices lie; one where they do not say.
+
+    Of GPUs XLA calls each node a slice; but their network joins nodes as well as slices, so any mesh can span it.
+    """
+    return len({_slice_of(device) for device in devices}) if devices[0].platform == 'tpu' else 1
+
+
+def _slice_of(device: Any) -> int:
+    return getattr(device, 'slice_index', None) or 0
 
 
 def partition_spec(axes: Sequence[str | None], *, parameter: bool) -> PartitionSpec:

@@ -1,5 +1,6 @@
 """Meshes by the names that users know: `mesh=fsdp`, `mesh=fsdp_tp --mesh.tensor 8`."""
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
@@ -9,6 +10,8 @@ import jax
 
 from mmjax.errors import UserError
 from mmjax.sharding import MESH_AXES, MeshShape, count_slices, parameter_shardings
+
+UNKNOWN = 16 * 2**30  # bytes of a device that does not tell
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +81,7 @@ class Auto(MeshShape):
         tree = parameters() if parameters else {}
         fitting = [n for n in range(1, within + 1) if within % n == 0 and _divides(tree, n)]
         need = 16 * sum(math.prod(x.shape) for x in jax.tree.leaves(tree))
-        room = self.state_share * (self.device_gib * 2**30 or device_bytes or _memory(devices[0]))
+        room = self.state_share * (self.device_gib * 2**30 or device_bytes or memory(devices) or UNKNOWN)
         fsdp = next((n for n in fitting if need <= n * room), fitting[-1])
         return MeshShape(data=-1, fsdp=fsdp, slices=slices).build(devices)
 
@@ -93,9 +96,13 @@ def _divides(tree: Any, parts: int) -> bool:
     return True
 
 
-def _memory(device: Any) -> int:
-    try:
-        stats = device.memory_stats() or {}
-    except (AttributeError, NotImplementedError, jax.errors.JaxRuntimeError):  # it is not here, or does not tell
-        stats = {}
-    return stats.get('bytes_limit', 16 * 2**30)
+def memory(devices: Sequence[Any]) -> int | None:
+    """Bytes that a program may use of the device with the least, of those that this process has; None: it is not told.
+
+    Other processes' devices tell this one nothing: who builds a mesh of theirs has to agree with them before.
+    """
+    told = []
+    for device in devices:
+        with contextlib.suppress(AttributeError, NotImplementedError, jax.errors.JaxRuntimeError):  # not here, or dumb
+            told.append((device.memory_stats() or {}).get('bytes_limit'))
+    return min((limit for limit in told if limit), default=None)

@@ -3,6 +3,9 @@
 mesh: the losses of 20 steps on each usual mesh against those on one device. precision: bfloat16 against float32, in a
 forward pass and in attention, whose kernel is also held against the plain formula. resume: steps, a stop, the rest,
 against all at once, bit for bit. speed: model FLOP/s of a sized step, and MFU where the peak of the device is known.
+
+It is one process, which joins no others: of several hosts it checks the devices of the one that it is started on, and
+not what goes between them.
 """
 
 import argparse
@@ -54,6 +57,9 @@ def check_meshes() -> Result:
         return {**shown, 'mesh/told': 'there is no mesh that these devices can be', 'mesh/passed': False}
     worst = max(differences, key=lambda name: differences[name])
     told = f'losses of {STEPS} steps differ by at most {differences[worst]:.1e} ({worst})'
+    left_out = [name for name, x in found.items() if isinstance(x, str)]
+    if left_out:
+        told += f'; left out, and so not checked: {", ".join(left_out)}'
     return {**shown, 'mesh/told': told, 'mesh/passed': bool(differences[worst] <= SAME)}
 
 
@@ -193,7 +199,11 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 all pass, 1 one does not, 2 the user's mistake."""
-    parser = _Parser(prog='scripts/check_accelerator', description=(__doc__ or '').partition(': ')[2])
+    parser = _Parser(
+        prog='scripts/check_accelerator',
+        description=(__doc__ or '').partition(': ')[2],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument('--json', metavar='FILE', help='also write what was measured as flat JSON')
     try:
         given = parser.parse_args(sys.argv[1:] if argv is None else argv)

@@ -12,7 +12,7 @@ from mmjax.train import run
 from mmjax.train.directory import MAY_CHANGE
 from mmjax.train.stages import by_name, train_stages
 
-FLAGS = ('--workdir', '--json')
+FLAGS = ('--workdir', '--json', '--coordinator', '--processes', '--process')
 
 
 def train_command(file: str, changes: Sequence[str], *, workdir: str | None = None) -> dict[str, float]:

@@ -1,19 +1,40 @@
 """A run directory: whose it is, and who may write into it."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from mmjax import config
+from mmjax.distributed.group import gathered, shared
 from mmjax.errors import UserError
 from mmjax.experiment import Experiment
-from mmjax.storage import AnyPath, path_of
+from mmjax.storage import AnyPath, absolute, is_url, path_of
 from mmjax.train.files import read_json, write_json
-from mmjax.train.lock import locked
+from mmjax.train.lock import locked, owner_of
 from mmjax.train.manifest import code_version
 
 # What may change when a run goes on: where and how often it writes, and on how many devices it computes.
 MAY_CHANGE = ('mesh', 'checkpoint', 'log')
+
+
+def check_place(run: AnyPath) -> None:
+    """Raises UserError where no checkpoint could be written to the directory of a run."""
+    if is_url(run) and not os.fspath(run).startswith('gs://'):
+        raise UserError(f'{run}: a run is on a disk or in gs://: Orbax writes checkpoints to no other store')
+
+
+def check_common(run: AnyPath) -> None:
+    """Raises UserError, in all processes, where some do not see the directory that the first has claimed: they would
+    wait for one another at the first checkpoint.
+    """
+    place, owners = shared(lambda: absolute(run)), gathered(owner_of(run))  # a relative path is one of each process
+    blind = [i for i, owner in enumerate(owners) if owner != owners[0]]
+    if blind:
+        which = f'process {blind[0]}' + (f', and {len(blind) - 1} more,' if len(blind) > 1 else '')
+        raise UserError(
+            f'{place}: {which} does not see what process 0 wrote there; use gs://, or a disk that all have at this path'
+        )
 
 
 @contextmanager

@@ -10,8 +10,10 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+from mmjax.distributed.group import number_of
 from mmjax.errors import UserError
 from mmjax.storage import AnyPath, create, is_url, write_bytes
 
@@ -26,14 +28,20 @@ def locked(run: AnyPath) -> Iterator[None]:
     On a disk this is a lock of the kernel, which frees it when the process dies, however it does. An object store has
     none: there the object `lock` says whose the run is. It is made on the condition that there is none, and its owner
     renews it every `BEAT` seconds. Who finds one waits: where it changes, its owner is alive; where it does not for
-    `LAPSES` seconds, or its owner was a process of this machine that is gone, it is taken over. An owner who finds the
-    lock another's, having been cut off for so long, stops as if interrupted. Clocks are not compared.
+    `LAPSES` seconds, or its owner was a process of this machine, since its last start, that is gone, it is taken over.
+    An owner who finds the lock another's, having been cut off for so long, stops as if interrupted. Clocks are not
+    compared.
 
     Raises:
         UserError: where another process holds it.
     """
     with _object(run) if is_url(run) else _kernel(run):
         yield
+
+
+def owner_of(run: AnyPath) -> str | None:
+    """Who of a group holds a run directory, or held it last: another word each time. None: nobody, as is seen here."""
+    return (_read(run / 'lock') or {}).get('owner')
 
 
 @contextlib.contextmanager
@@ -49,12 +57,17 @@ def _kernel(run: AnyPath) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise _taken(run) from error
+        if number_of()[1] > 1:  # the others of the group look whether they see it
+            lock.truncate(0)
+            lock.write(_written(_owner()).decode())
+            lock.flush()
+            os.fsync(lock.fileno())  # for other machines: the file stays open
         yield
 
 
 @contextlib.contextmanager
 def _object(run: AnyPath) -> Iterator[None]:
-    mine = {'owner': uuid.uuid4().hex, 'host': socket.gethostname(), 'process': os.getpid(), 'beat': 0}
+    mine = {**_owner(), 'beat': 0}
     path, ended, lost = run / 'lock', threading.Event(), threading.Event()
     while not create(path, _written(mine)):
         _wait_until_dead(run, path)
@@ -78,7 +91,7 @@ def _wait_until_dead(run: AnyPath, path: AnyPath) -> None:
     found = _read(path)
     if found is None:
         return
-    here = found.get('host') == socket.gethostname()
+    here = all(found.get(name) == value for name, value in _machine().items())
     if not here or _alive(found.get('process')):
         print(f'{run}: is locked by {found.get("host")}; waiting for a sign of life', file=sys.stderr, flush=True)
         began = time.monotonic()
@@ -121,6 +134,16 @@ def _read(path: AnyPath) -> dict[str, Any] | None:
         return None
     except ValueError:
         return {}
+
+
+def _owner() -> dict[str, Any]:
+    return {'owner': uuid.uuid4().hex, **_machine(), 'process': os.getpid()}
+
+
+def _machine() -> dict[str, Any]:
+    """This one, since it was started: many have the same name, as containers and images do."""
+    boot = Path('/proc/sys/kernel/random/boot_id')  # Linux has it
+    return {'host': socket.gethostname(), 'boot': boot.read_text().strip() if boot.exists() else None}
 
 
 def _written(lock: dict[str, Any]) -> bytes:

@@ -16,14 +16,14 @@ from mmjax import config
 from mmjax.data import train_batches
 from mmjax.data.tokenizer import check_vocabularies
 from mmjax.data.transforms import transforms_of
-from mmjax.distributed.group import shared, together
+from mmjax.distributed.group import is_first, shared, together
 from mmjax.evals.base import Columns
 from mmjax.experiment import Experiment
 from mmjax.sharding import check_batch
 from mmjax.storage import AnyPath, path_of, write_bytes
 from mmjax.train.checkpoint import Checkpoints, steps_in
 from mmjax.train.checks import check_alone, check_classes, check_evaluations, check_objectives
-from mmjax.train.directory import claimed, load_experiment
+from mmjax.train.directory import check_common, check_place, claimed, load_experiment
 from mmjax.train.evaluate import Scorer
 from mmjax.train.files import read_json, write_json
 from mmjax.train.flops import PEAK_FLOPS, train_flops
@@ -52,13 +52,14 @@ def train(
     run = path_of(workdir)
     # Whatever can be wrong is found before the directory is made; a finished run only tells its results.
     prepared = None if is_finished(run) else prepare(experiment, run=run)
-    with claimed(run, experiment) if jax.process_index() == 0 else contextlib.nullcontext():
+    with claimed(run, experiment) if is_first() else contextlib.nullcontext():
         if not is_finished(run):
+            check_common(run)
             _train(experiment, run, prepared or prepare(experiment, run=run), config_file)
         results = shared(lambda: read_results(run))
         if not report:
             return results
-        if jax.process_index() == 0 and not (run / 'report.html').exists():
+        if is_first() and not (run / 'report.html').exists():
             write_report(run, experiment=experiment)
     show_references(experiment, results)
     _say(f'report: {run / "report.html"}')
@@ -88,6 +89,8 @@ def prepare(
     run: its directory; None: what it starts from is not looked for. devices: those of the mesh (default: all here).
     device_bytes: the memory of one, where it cannot tell.
     """
+    if run is not None:
+        check_place(run)
     experiment.check()
     check_texts(experiment)
     batch = shapes_of_batch(experiment)
@@ -118,7 +121,7 @@ def _train(experiment: Experiment, run: AnyPath, prepared: Prepared, config_file
     parameters, trained = (
         sum(x.size for x in jax.tree.leaves(part)) for part in (shapes.params, experiment.optim.trained(shapes.params))
     )
-    if jax.process_index() == 0:
+    if is_first():
         if start:
             write_json(run / 'init.json', record(start))
         origin = {'init_from': told(run)} if (run / 'init.json').exists() else {}
@@ -135,7 +138,7 @@ def _train(experiment: Experiment, run: AnyPath, prepared: Prepared, config_file
     )
     dumped = config.dump(experiment)
     writers = None
-    if jax.process_index() == 0:
+    if is_first():
         log = experiment.log
         writers = Writers(run, step=step, tensorboard=log.tensorboard, wandb=log.wandb, config=dumped)
     scorer = Scorer(experiment, mesh)
@@ -156,7 +159,7 @@ def _train(experiment: Experiment, run: AnyPath, prepared: Prepared, config_file
         if writers:
             writers.close()
     results, columns = score_all(experiment, state.evaluated, scorer)
-    if jax.process_index() == 0:
+    if is_first():
         (run / 'predictions').mkdir(exist_ok=True)
         for name, table in columns.items():
             content = io.BytesIO()
@@ -257,5 +260,5 @@ def _peak_flops(mesh: jax.sharding.Mesh) -> float | None:
 
 
 def _say(line: str) -> None:
-    if jax.process_index() == 0:
+    if is_first():
         print(line, file=sys.stderr, flush=True)

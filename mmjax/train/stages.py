@@ -4,9 +4,8 @@ import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 
-import jax
-
 from mmjax.config import dump
+from mmjax.distributed.group import is_first
 from mmjax.errors import UserError, nearest
 from mmjax.experiment import Experiment
 from mmjax.paths import flat
@@ -84,7 +83,7 @@ def check_stages(stages: Mapping[str, Experiment]) -> None:
 
 def _check_source(run: AnyPath, stage: Experiment) -> None:
     """Raises UserError where a stage has begun and the one that it started from has gone on since."""
-    if jax.process_index() or not (stage.init_from.stage and (run / 'init.json').exists() and has_checkpoint(run)):
+    if not is_first() or not (stage.init_from.stage and (run / 'init.json').exists() and has_checkpoint(run)):
         return  # what the first process refuses is refused for all
     source, began = run.parent / stage.init_from.stage, told(run)['step']
     if has_checkpoint(source) and (now := newest_step(source)) != began:

@@ -10,8 +10,10 @@ import optax
 from flax import struct
 from jaxtyping import Array, Int
 
+from mmjax.distributed.group import gathered
 from mmjax.experiment import Experiment
 from mmjax.sharding import AnyMesh, parameter_shardings, replicated
+from mmjax.sharding.presets import memory
 from mmjax.types import Shapes
 
 
@@ -62,7 +64,13 @@ def _state_of(experiment: Experiment, params: Any) -> TrainState:
 def mesh_of(
     experiment: Experiment, batch: Shapes, devices: Sequence[Any] | None = None, *, device_bytes: int | None = None
 ) -> jax.sharding.Mesh:
-    """The mesh of an experiment on these devices (default: all). device_bytes: of memory, where they cannot tell."""
+    """The mesh of an experiment on these devices. device_bytes: of memory, where they cannot tell.
+
+    devices: none: those of all processes, which have to come here together, as the memory of each counts.
+    """
+    if devices is None and device_bytes is None:
+        # The same everywhere: meshes that differ would leave each process waiting for the others' first collective.
+        device_bytes = min((told for told in gathered(memory(jax.local_devices())) if told), default=None)
     return experiment.mesh.build(
         devices,
         parameters=lambda: jax.eval_shape(lambda: model_parameters(experiment, batch)),

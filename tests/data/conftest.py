@@ -11,6 +11,9 @@ import PIL.Image
 import pytest
 
 from mmjax.data import Example, Reader, Source
+from tests.object_store import bucket
+
+__all__ = ['bucket']
 
 TRAIN, TEST = 23, 7
 

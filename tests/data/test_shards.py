@@ -12,11 +12,13 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from mmjax import config
-from mmjax.data import Data, Image, Shards, shard_tar, train_batches
+from mmjax.data import Data, Image, Shards, shard_files, shard_index, shard_tar, train_batches
 from mmjax.data.shard_files import expand, find_shards
 from mmjax.errors import UserError
+from tests import object_store
 from tests.archives import TOY_FIELDS, npy, write_tar, write_toy
 from tests.data.conftest import png
 from tests.data.streams import share
@@ -267,6 +269,121 @@ def test_several_may_index_at_once(tmp_path, monkeypatch):
         texts = list(pool.map(lambda _: [example['text'] for example in source.open().read(range(13))], range(4)))
     assert texts == [[f'Número {n}' for n in range(13)]] * 4
     assert len(indexed) == 4
+
+
+def test_processes_share_the_indexing_of_a_common_store(tmp_path, monkeypatch, bucket):
+    """Each begins at a place of its own, and takes what another has made; a reader is the same whoever made it."""
+    write_set(tmp_path / 'set')
+    source, indexed, original = Shards(str(tmp_path / 'set'), FIELDS), [], shard_tar._members
+    alone = source.open()
+    monkeypatch.setenv('MMJAX_DATA', f'{bucket}/data')
+    monkeypatch.setattr(shard_index, 'AT_ONCE', 1)
+
+    def until_killed(shard):
+        if len(indexed) == 2:
+            raise KeyboardInterrupt
+        indexed.append(shard.name)
+        return original(shard)
+
+    monkeypatch.setattr(shard_tar, '_members', until_killed)
+    monkeypatch.setattr(shard_index, 'number_of', lambda: (1, 2))
+    with pytest.raises(KeyboardInterrupt):
+        source.open()
+    assert indexed == ['s-002.tar', 's-003.tar']
+    monkeypatch.setattr(shard_tar, '_members', lambda shard: indexed.append(shard.name) or original(shard))
+    monkeypatch.setattr(shard_index, 'number_of', lambda: (0, 2))
+    first = source.open()
+    assert indexed[2:] == ['s-000.tar', 's-001.tar']
+    assert [name.rpartition('.')[2] for name in object_store.names('bucket/data/shards/')].count('npz') == 4
+    for name in object_store.names('bucket/data/shards/'):
+        if name.endswith('.json'):
+            object_store.delete(name)
+    for number in range(3):  # beginning elsewhere, counts are those of the shards all the same
+        monkeypatch.setattr(shard_index, 'number_of', lambda number=number: (number, 3))
+        reader = source.open()
+        assert reader.fingerprint == alone.fingerprint == first.fingerprint and len(reader) == 13
+        texts = [example['text'] for example in reader.read(range(13))]
+        assert texts == [f'Número {n}' for n in range(13)]
+    assert len(indexed) == 4
+
+
+class Absent(Exception):
+    """As the client of a store raises them."""
+
+    __module__ = 'aiohttp.client_exceptions'
+
+
+@pytest.fixture
+def failing(tmp_path, monkeypatch):
+    """A reader of a store that answers with these errors, one a time, and with what is there afterwards."""
+    fs, original = fsspec.filesystem('memory'), MemoryFileSystem.cat_file
+    write_set(tmp_path / 'set')
+    fs.put(str(tmp_path / 'set'), '/flaky', recursive=True)
+    reader = Shards('memory://flaky/*.tar', FIELDS).open()
+    monkeypatch.setattr(shard_files, 'PAUSE', 0)
+
+    def failing(*errors):
+        left = list(errors)
+
+        def cat_file(self, path, *args, **kwargs):
+            if left:
+                raise left.pop(0)
+            return original(self, path, *args, **kwargs)
+
+        monkeypatch.setattr(MemoryFileSystem, 'cat_file', cat_file)
+        return reader
+
+    yield failing
+    fs.rm('/flaky', recursive=True)
+
+
+def test_a_store_that_fails_for_a_moment_is_asked_again(failing):
+    reader = failing(TimeoutError(), Absent('server disconnected'), ConnectionResetError('by peer'))
+    assert [example['text'] for example in reader.read([3, 12])] == ['Número 3', 'Número 12']
+
+
+@pytest.mark.parametrize(
+    ('error', 'told'),
+    [
+        (Absent('server disconnected'), r's-000\.tar: its store did not give it in 3 tries \(server disconnected\)'),
+        (TimeoutError(), r's-000\.tar: its store did not give it in 3 tries \(TimeoutError\)'),
+        (PermissionError('Forbidden'), r's-000\.tar: its store did not give it in 3 tries \(Forbidden\)'),
+        (FileNotFoundError('s-000.tar'), r's-000\.tar is damaged, or has changed'),
+        (OSError('no such range'), r's-000\.tar is damaged, or has changed'),
+    ],
+)
+def test_a_store_that_cannot_be_reached_is_no_damaged_shard(failing, error, told):
+    reader = failing(*[error] * 30)
+    with pytest.raises(UserError, match=told):
+        reader.read([3])
+
+
+def test_a_range_behind_the_end_is_damage(failing):
+    error = Absent('Requested range not satisfiable')
+    error.code = 416
+    with pytest.raises(UserError, match=r's-000\.tar is damaged, or has changed.*not satisfiable'):
+        failing(error).read([3])
+
+
+def test_a_store_that_cannot_be_reached_while_a_shard_is_indexed(tmp_path, monkeypatch):
+    write_set(tmp_path / 'set')
+
+    def fail(*args, **kwargs):
+        raise Absent('server disconnected')
+
+    monkeypatch.setattr(shard_tar.tarfile, 'open', fail)
+    with pytest.raises(UserError, match=r'\.tar: its store did not give it \(server disconnected\)'):
+        Shards(str(tmp_path / 'set'), FIELDS).open()
+
+
+def test_a_store_that_takes_no_index_costs_time_alone(tmp_path, monkeypatch, capsys):
+    def refuse(file, content):
+        raise Absent('Forbidden')
+
+    write_set(tmp_path / 'set')
+    monkeypatch.setattr(shard_index, 'write_bytes', refuse)
+    assert len(Shards(str(tmp_path / 'set'), FIELDS).open()) == 13
+    assert 'the index is not kept' in capsys.readouterr().err
 
 
 def test_an_unwritable_data_directory_costs_time_alone(tmp_path, monkeypatch, capsys):

@@ -99,6 +99,18 @@ def test_one_process_alone_speaks(runs):
     ]  # the libraries may speak
 
 
+def test_processes_without_a_common_directory_are_told(tmp_path):
+    """Before they train: the first checkpoint would wait for files that are on another machine."""
+    for process in '01':
+        (tmp_path / process).mkdir()
+    done = local(
+        'train', ROOT / 'tests/distributed/toy_group.py', '--workdir', 'run', **{toy_group.APART: str(tmp_path)}
+    )
+    assert done.code == 2 and 'Traceback' not in done.err
+    assert done.err.count('0/run: process 1 does not see what process 0 wrote there; use gs://') == 1
+    assert not (tmp_path / '0/run/manifest.json').exists() and not (tmp_path / '1/run').exists()
+
+
 def test_a_mistake_of_all_is_told_once(tmp_path):
     done = local('train', 'tests/distributed/toy_group.py', '--workdir', tmp_path / 'run', '--precision', 'half')
     assert done.code == 2

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from mmjax.cli import main
 from mmjax.distributed.group import group, shared
 from mmjax.distributed.join import join, settings
 from mmjax.errors import UserError
@@ -39,6 +40,46 @@ def test_three_variables_make_a_group():
 def test_what_is_no_group_is_told(values, message):
     with pytest.raises(UserError, match=message):
         settings(given(*values))
+
+
+def flags(coordinator=None, processes=None, process=None):
+    said = given(coordinator, processes, process)
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def test_flags_count_before_variables():
+    everything = {'coordinator_address': 'node-1:1', 'num_processes': 4, 'process_id': 3}
+    assert settings({}, flags=flags('node-1:1', '4', '3')) == everything
+    assert settings(given('node-0:1', '2', '0'), flags=flags('node-1:1', '4', '3')) == everything
+    assert settings(given('node-1:1', '4', '0'), flags=flags(process='3')) == everything
+    assert (
+        settings(given('node-0:1', '2', '0'), flags=flags(processes='1')) == {} == settings({}, flags=flags(None, '1'))
+    )
+    assert settings({}, flags={}) is None
+
+
+@pytest.mark.parametrize(
+    'values, message',
+    [
+        (('node-0:1', None, None), '^--coordinator without --processes and --process; give all three'),
+        (('node-0', '4', '1'), "^--coordinator: 'node-0' is no HOST:PORT"),
+        (('node-0:1', '4', '4'), '^--process: 4 is not below --processes, 4'),
+        (('node-0:1', 'four', '1'), "^--processes: 'four' is no whole number"),
+    ],
+)
+def test_flags_that_are_no_group_are_told_by_their_names(values, message, capsys):
+    with pytest.raises(UserError, match=message):
+        settings({}, flags=flags(*values))
+    names = ('--coordinator', '--processes', '--process')
+    said = [arg for name, value in zip(names, values, strict=True) if value for arg in (name, value)]
+    for verb in (['train', 'config.py'], ['eval', 'run']):
+        assert main([*verb, *said]) == 2
+        assert f'mmjax: error: {message[1:]}' in capsys.readouterr().err
+
+
+def test_a_variable_that_a_flag_does_not_go_with_is_told_by_its_own_name():
+    with pytest.raises(UserError, match=r'^--process: 4 is not below MMJAX_PROCESSES, 2'):
+        settings(given('node-0:1', '2', '0'), flags=flags(process='4'))
 
 
 def test_one_process_alone_starts_nothing():

@@ -5,6 +5,8 @@ import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +17,14 @@ from mmjax.experiment import Checkpoint, Evaluation, Experiment
 from mmjax.objectives.base import Objective
 from mmjax.objectives.cross_entropy import CrossEntropy
 from mmjax.sharding import MESH_AXES, MeshShape, place_batch, rows_here
+from mmjax.sharding.presets import Auto
+from mmjax.train.run import shapes_of_batch
+from mmjax.train.state import mesh_of, model_parameters
 from tests.train import toy
 
 DIES = 'MMJAX_TEST_DIES'  # set to a checkpoint: process 1 kills itself in its first evaluation, once that is there
+
+APART = 'MMJAX_TEST_APART'  # set to a directory: each process goes to one of its own in it, named by its number
 
 
 @dataclass(frozen=True)
@@ -41,8 +48,11 @@ class Mortal(Accuracy):
 
 
 def experiment() -> Experiment:
-    if jax.process_count() > 1:
+    if APART in os.environ:
+        os.chdir(Path(os.environ[APART], os.environ['MMJAX_PROCESS']))
+    elif jax.process_count() > 1:
         check_placement()
+        check_memory()
     return toy.experiment(
         steps=6,
         mesh=MeshShape(fsdp=2),
@@ -50,6 +60,16 @@ def experiment() -> Experiment:
         evals={'test': Evaluation(toy.data(rows=21), Mortal(), every=4, references={'chance': 0.5})},
         checkpoint=Checkpoint(every=3),
     )
+
+
+def check_memory() -> None:
+    """`auto` is one mesh, for the least memory of all: each process is told that of its own devices alone."""
+    small = toy.experiment(mesh=Auto(state_share=1.0))
+    batch = shapes_of_batch(small)
+    need = 16 * sum(x.size for x in jax.tree.leaves(jax.eval_shape(lambda: model_parameters(small, batch))))
+    own = SimpleNamespace(memory_stats=lambda: {'bytes_limit': 4 * need if jax.process_index() else need // 3})
+    with mock.patch.object(jax, 'local_devices', lambda: [own]):
+        assert mesh_of(small, batch).shape['fsdp'] == 4
 
 
 def check_placement() -> None:

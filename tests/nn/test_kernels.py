@@ -1,12 +1,15 @@
 """The programs of attention agree with one another, with their gradients, whatever may read what."""
 
+import contextlib
 import functools
 import re
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax._src.cudnn import fused_attention_stablehlo as checks
 
 from mmjax.fusion.base import join
 from mmjax.nn import kernels
@@ -149,6 +152,53 @@ def test_numbers_say_what_the_mask_says(case):
         for asker in (query, query.replace(values=query.values)):  # of the same tokens there is a shorter way
             below = passed(asker, asker if query is key else key)[:, :, None]
             np.testing.assert_array_equal(allowed & (np.arange(key.mask.shape[1]) < below), expected)
+
+
+ODD, EVEN = 197, 198  # a class token more than the patches of an image, or not
+
+
+@pytest.mark.parametrize(
+    ('capability', 'version', 'shape', 'expected'),
+    [
+        ('9.0', 91000, (EVEN, EVEN, 64), 'cudnn'),
+        ('8.0', 91000, (EVEN, 2 * ODD, 128), 'cudnn'),
+        ('9.0', 91000, (ODD, ODD, 64), 'plain'),
+        ('9.0', 91000, (EVEN, ODD, 64), 'plain'),
+        ('9.0', 91000, (ODD, EVEN, 64), 'plain'),
+        ('9.0', 91000, (EVEN, EVEN, 60), 'plain'),
+        ('9.0', 91000, (EVEN, EVEN, 136), 'plain'),
+        ('7.5', 91000, (EVEN, EVEN, 64), 'plain'),
+        ('10.0', 91000, (EVEN, EVEN, 64), 'cudnn'),
+        ('10.3', 91000, (EVEN, EVEN, 64), 'plain'),
+        ('10.3', 91100, (EVEN, EVEN, 64), 'cudnn'),
+        ('gfx942', 91100, (EVEN, EVEN, 64), 'plain'),
+        ('9.0', None, (EVEN, EVEN, 64), 'plain'),
+        ('9.0', 91000, (20_001, 20_001, 64), 'chunked'),
+    ],
+)
+def test_cudnn_is_chosen_where_it_takes_what_there_is(monkeypatch, capability, version, shape, expected):
+    """And JAX's own check of it takes what was chosen: it refuses the rest when the program is traced."""
+    known = version and SimpleNamespace(cudnn_get_version=lambda: version)
+    monkeypatch.setattr(kernels, 'cuda_versions', known)
+    monkeypatch.setattr(kernels, 'platform', lambda: 'gpu')
+    monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+    monkeypatch.setattr(jax, 'local_devices', lambda: [SimpleNamespace(compute_capability=capability)])
+    n, m, width = shape
+    q, k = (jax.ShapeDtypeStruct((2, length, 4, width), jnp.bfloat16) for length in (n, m))
+    found = []
+    jax.eval_shape(lambda q, k: found.append(kernels.chosen(q, k).__name__), q, k)
+    assert found == [expected]
+    if expected == 'cudnn' or n % 2 or m % 2:
+        numbers = tuple(map(int, capability.split('.')))
+        monkeypatch.setattr(
+            checks, 'check_compute_capability', lambda least: numbers >= tuple(map(int, least.split('.')))
+        )
+        monkeypatch.setattr(
+            checks, 'is_cuda_compute_capability_equal', lambda other: numbers == tuple(map(int, other.split('.')))
+        )
+        refused = contextlib.nullcontext() if expected == 'cudnn' else pytest.raises(NotImplementedError)
+        with refused:
+            checks.check_is_flash_attention(q, k, k, checks.AttentionLayout.BTNH.value, version, True, True)
 
 
 def test_what_is_known_of_the_order():

@@ -41,6 +41,7 @@ def test_a_mesh_that_does_not_fit_is_left_out(monkeypatch):
     monkeypatch.setattr(mesh_equality, 'losses', losses)
     found = check_meshes()
     assert found['mesh/fsdp'] == 'left out: too few' and found['mesh/passed'] is True
+    assert found['mesh/told'].endswith('not checked: fsdp')
 
 
 def test_attention_is_held_against_the_plain_formula(monkeypatch):

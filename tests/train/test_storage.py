@@ -6,13 +6,14 @@ import os
 import threading
 import time
 
+import fsspec
 import numpy as np
 import pytest
 
 from mmjax.data import Shards
 from mmjax.errors import UserError
 from mmjax.experiment import Checkpoint
-from mmjax.storage import Spool, create, path_of, write_bytes
+from mmjax.storage import Spool, create, files_below, filesystem, path_of, write_bytes
 from mmjax.train import lock
 from mmjax.train.checkpoint import Checkpoints, Damaged, steps_in
 from mmjax.train.compare import compare
@@ -43,6 +44,21 @@ def test_the_store_of_these_tests_has_neither_rename_nor_append(bucket):
     with pytest.raises(NotImplementedError):
         path.open('a')
     assert not path_of(f'{bucket}/empty').exists()
+
+
+def test_what_others_write_is_seen_at_once(bucket):
+    """A listing that is kept, as gcsfs keeps them, would hide it."""
+    object_store.put('bucket/run/a/x', b'')
+    path = path_of(f'{bucket}/run')
+    assert [file.name for file in path.iterdir()] == ['a'] and not (path / 'b').exists()
+    object_store.put('bucket/run/b', b'')  # by another process
+    object_store.delete('bucket/run/a/x')
+    assert (path / 'b').exists() and not (path / 'a' / 'x').exists()
+    assert [file.name for file in path.iterdir()] == ['b'] == files_below(path)
+    fs, _ = filesystem(f'{bucket}/run')
+    assert fs.ls('bucket/run', detail=False) == ['bucket/run/b']
+    object_store.put('bucket/run/c', b'')
+    assert fs.exists('bucket/run/c') and len(fs.ls('bucket/run')) == 2
 
 
 def test_a_run_in_a_store_is_trained_damaged_and_gone_on_with(bucket, tmp_path, monkeypatch):
@@ -132,6 +148,24 @@ def test_other_stores_are_told_before_anything_is_written():
         path_of('ftp://bucket/run')
 
 
+def test_a_store_that_takes_no_checkpoints_is_refused_before_anything_is_written(bucket):
+    """The same objects by another name."""
+
+    class S3(object_store.Objects):
+        protocol = ('s3',)
+
+        @classmethod
+        def _strip_protocol(cls, path):
+            return os.fspath(path).removeprefix('s3://').rstrip('/')
+
+    fsspec.register_implementation('s3', S3, clobber=True)
+    with pytest.raises(UserError, match=r's3://bucket/run: a run is on a disk or in gs://'):
+        train(run_of(), workdir='s3://bucket/run', report=False)
+    assert object_store.names() == []
+    with pytest.raises(UserError, match='is what Orbax writes to'):
+        Checkpoints('s3://bucket/run/checkpoints', keep=1)
+
+
 def test_rows_are_spooled_here_and_brought_whole(bucket):
     run = path_of(f'{bucket}/run')
     write_bytes(run / 'rows', b'1\n')
@@ -177,18 +211,18 @@ def test_a_living_owner_keeps_the_run(bucket, hasty):
         pass
 
 
-@pytest.mark.parametrize('host', ['elsewhere', None])
-def test_the_run_of_a_dead_owner_is_taken_over(bucket, hasty, host):
+@pytest.mark.parametrize('other', [{'host': 'elsewhere'}, {'boot': 'of a machine of the same name'}, {}])
+def test_the_run_of_a_dead_owner_is_taken_over(bucket, hasty, other):
     """On another machine after a time without a sign of life; on this one at once, its process being gone."""
-    import socket
-
-    dead = {'owner': 'x', 'host': host or socket.gethostname(), 'process': 2**22 + 1, 'beat': 3}
+    with lock.locked(path_of(f'{bucket}/run')):
+        ours = json.loads(object_store.get('bucket/run/lock'))
+    dead = ours | {'owner': 'x', 'process': 2**22 + 1} | other
     object_store.put('bucket/run/lock', json.dumps(dead).encode())
     began = time.monotonic()
     with lock.locked(path_of(f'{bucket}/run')):
         waited = time.monotonic() - began
         assert json.loads(object_store.get('bucket/run/lock'))['owner'] != 'x'
-    assert (waited > 0.6) == (host is not None)
+    assert (waited > 0.6) == bool(other)
 
 
 def test_an_owner_that_was_cut_off_stops(bucket, hasty):
