@@ -88,7 +88,8 @@ def plan(experiment: Experiment, topology: Topology, *, quick: bool = False) -> 
     """
     traced = trace(experiment, topology)
     prepared = traced.prepared
-    key = _key(experiment, topology, traced, quick=quick)
+    options = compiler_options(prepared.mesh.devices.flat[0], deterministic=experiment.deterministic)
+    key = _key(topology, traced, options=options, quick=quick)
     found = find(key)
     outcome = found or compile_step(traced.lowered, quick=quick)
     if found is None:
@@ -105,7 +106,7 @@ def plan(experiment: Experiment, topology: Topology, *, quick: bool = False) -> 
         **_memory(outcome),
         'compile_seconds': round(outcome.seconds, 1),
         **_versions(topology),
-        **{f'compiler_options/{name}': value for name, value in (compiler_options(prepared.mesh) or {}).items()},
+        **{f'compiler_options/{name}': value for name, value in (options or {}).items()},
         'commit': code_version()['commit'],
     }
     if topology.remarks:
@@ -119,15 +120,10 @@ def plan(experiment: Experiment, topology: Topology, *, quick: bool = False) -> 
     return Planned(result | told, outcome.text, found is not None)
 
 
-def _key(experiment: Experiment, topology: Topology, traced: Traced, *, quick: bool) -> str:
+def _key(topology: Topology, traced: Traced, *, options: dict[str, Any] | None, quick: bool) -> str:
     """Of all that a compiled program follows from."""
     mesh, digest = traced.prepared.mesh, hashlib.sha256(traced.lowered.as_text().encode())
-    told = (
-        topology.name,
-        topology.slices,
-        _versions(topology),
-        compiler_options(mesh.devices.flat[0], deterministic=experiment.deterministic),
-    )
+    told = (topology.name, topology.slices, _versions(topology), options)
     order = [device.id for device in mesh.devices.flat]
     digest.update(json.dumps([*told, order, quick]).encode())
     return digest.hexdigest()[:32]
