@@ -37,9 +37,9 @@ def splash(
     """
     heads = ('batch', 'length', 'heads', 'head_dim')
     # Of keys that are cut a device is given its part, and gathers the others: so their gradients, which each device has
-    # of all keys, are summed and scattered at once. Those of keys that it is given whole are summed whole. (So are those
-    # of 131,072 keys, 128 wide, all the same: libtpu 0.0.52 scatters long arrays along their outermost dimension alone,
-    # and to move the length there takes about as long as it saves.)
+    # of all keys, are summed and scattered at once. Those of keys that it is given whole are summed whole. (So are
+    # those of 131,072 keys, 128 wide, all the same: libtpu 0.0.52 scatters long arrays along their outermost dimension
+    # alone, and to move the length there takes about as long as it saves.)
     cut = k.shape[1] % here().parts('length') == 0
     held = ('batch', 'length' if cut else 'keys', 'heads' if k.shape[2] > 1 else None, 'head_dim')
     asked, told = ('batch', 'length'), ('batch', 'keys')

@@ -11,7 +11,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from mmjax.distributed.group import shared
+from mmjax.distributed.group import is_first, shared
 from mmjax.errors import UserError
 from mmjax.paths import flat, nested
 from mmjax.storage import AnyPath, absolute, is_url, path_of, write_bytes
@@ -83,7 +83,7 @@ class Checkpoints:
             return
         if there:  # the same step is written anew
             self._manager.delete(step)
-        if jax.process_index() == 0:
+        if is_first():
             (self._directory.parent / DAMAGED / str(step)).unlink(missing_ok=True)
         self._sealer.expect(step)
         about = about | {'leaves': digests(state)}

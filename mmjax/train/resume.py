@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import jax
 
-from mmjax.distributed.group import shared
+from mmjax.distributed.group import is_first, shared
 from mmjax.errors import UserError
 from mmjax.experiment import Experiment
 from mmjax.storage import path_of
@@ -23,7 +23,7 @@ def resumed(checkpoints: Checkpoints, shapes: TrainState, *, say: Callable[[str]
     """
 
     def put_aside(step: int, reason: str) -> None:
-        if jax.process_index() == 0:
+        if is_first():
             checkpoints.put_aside(step, reason=reason)
         say(f'{reason}; it is put aside, and the one before it taken')
 

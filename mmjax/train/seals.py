@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import jax
 
-from mmjax.distributed.group import gathered
+from mmjax.distributed.group import gathered, is_first
 from mmjax.storage import AnyPath, files_below, is_url
 from mmjax.train.files import write_json
 
@@ -39,7 +39,7 @@ class Sealer:
 
     def expect(self, step: int) -> None:
         """Before a step is written: what is there under its name says nothing of it."""
-        if jax.process_index() == 0:
+        if is_first():
             unseal(self._seals, step)
 
     def begin(self, step: int) -> None:
@@ -71,7 +71,7 @@ class Sealer:
             return
         try:
             seal(directory, self._seals, part=jax.process_index(), parts=jax.process_count())
-            if jax.process_index() == 0:
+            if is_first():
                 there = {path.name for path in self._directory.iterdir()}
                 for old in self.steps:
                     if old < step and str(old) not in there:  # made room for newer ones

@@ -1,4 +1,4 @@
-"""The same run on every mesh, for a few steps of one model; `scripts/mesh_equality` asks two, for longer, and a group."""
+"""The same run on every mesh, for a few steps; `scripts/mesh_equality` asks for more of them, and a group."""
 
 import dataclasses
 import functools
