@@ -136,7 +136,12 @@ class Checkpoints:
         write_bytes(marker, f'{reason}\n'.encode())
 
     def _unreadable(self, step: int, why: str) -> UserError:
-        """Where others have read their parts, nobody can go on with another step: the next start does."""
+        """What a step is told to be that Orbax cannot read. Where its files are what they were, nothing is damaged: a
+        store does not answer, or memory is short. In a group others have read their parts, and cannot go on with
+        another step: the next start does.
+        """
+        if self._sealer.is_sound(step):
+            return UserError(f'{self._directory / str(step)}: cannot be read, though its files are whole: {why}')
         damage = Damaged(f'{self._directory / str(step)}: is damaged ({why})')
         if jax.process_count() == 1:
             return damage

@@ -63,6 +63,10 @@ class Sealer:
         found = gathered(broken(self._directory / str(step), self._seals, part=me, parts=all_of_us))
         return sorted({what for part in found for what in part})
 
+    def is_sound(self, step: int) -> bool:
+        """Whether a step has a seal and all its files are as they were, as this process sees it."""
+        return step in self.steps and not broken(self._directory / str(step), self._seals)
+
     def _seal(self, step: int, over: threading.Event) -> None:
         directory = self._directory / str(step)
         while not (whole := is_whole(directory)) and not over.wait(LOOK):

@@ -169,6 +169,20 @@ def test_another_kind_of_array_is_told_with_both_sides(run, like):
     checkpoints.close()
 
 
+def test_what_cannot_be_read_is_not_damaged_while_its_files_are_whole(run, like, monkeypatch):
+    """A store that does not answer: no checkpoint is given up for it."""
+
+    def unavailable(*_, **__):
+        raise ConnectionError('503')
+
+    checkpoints = Checkpoints(run / 'checkpoints', keep=None)
+    monkeypatch.setattr(type(checkpoints._manager), 'restore', unavailable)
+    with pytest.raises(UserError, match='6: cannot be read, though its files are whole: 503'):
+        resumed(checkpoints, like, say=print)
+    assert not damaged_in(run / 'checkpoints')
+    checkpoints.close()
+
+
 def test_old_seals_go_with_their_checkpoints(tmp_path):
     made = Checkpoints(tmp_path / 'checkpoints', keep=2)
     for step in (1, 2, 3, 4):
