@@ -33,14 +33,21 @@ def few(monkeypatch):
 
 
 @functools.cache
+def whole():
+    """The batch at once: in parts, as the script has it, takes twice as long to compile."""
+    made = captions(SMALL)
+    return dataclasses.replace(made, optim=dataclasses.replace(made.optim, accumulate=1))
+
+
+@functools.cache
 def reference():
-    return alone(captions(SMALL))
+    return alone(whole())
 
 
 @pytest.mark.parametrize('shape', PRESETS, ids=lambda shape: snake_case(type(shape).__name__))
 def test_a_preset_has_the_losses_of_one_device(shape, few, record_property):
-    """Of a text that is written and compared over the whole batch, in parts, with what is computed again."""
-    difference = apart(losses(dataclasses.replace(captions(SMALL), mesh=shape)), reference())
+    """Of a text that is written and compared over the whole batch, with what is computed again."""
+    difference = apart(losses(dataclasses.replace(whole(), mesh=shape)), reference())
     record_property('largest relative difference', difference)
     print(f'largest relative difference of a loss: {difference:.1e}')
     assert difference <= SAME
@@ -65,6 +72,6 @@ def test_a_batch_in_parts_has_the_losses_of_the_whole(few):
     )
     found = [
         alone(dataclasses.replace(made, model=still, optim=dataclasses.replace(made.optim, accumulate=parts)))
-        for parts in (1, 2, 4)
+        for parts in (1, 2)
     ]
-    assert apart(found[1], found[0]) <= SAME and apart(found[2], found[0]) <= SAME
+    assert apart(*found) <= SAME
