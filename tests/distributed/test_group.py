@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -88,6 +89,22 @@ def test_a_group_is_the_run_of_one_process(runs):
     assert json.loads((base / 'two.json').read_text()) == results[1]
     manifest = json.loads((base / 'two/manifest.json').read_text())
     assert manifest['device'] == {'kind': 'cpu', 'count': 4, 'processes': 2}
+
+
+def test_a_group_takes_the_checkpoint_before_a_damaged_one(runs, tmp_path):
+    """All of it, though each process reads its part of the files alone."""
+    base, *_ = runs
+    run = shutil.copytree(base / 'two', tmp_path / 'two')
+    (run / 'results.json').unlink()
+    largest = max((path for path in (run / 'checkpoints/6').rglob('*') if path.is_file()), key=os.path.getsize)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content)
+    again = local('train', 'tests/distributed/toy_group.py', '--workdir', run)
+    assert again.code == 0, again.err
+    assert again.err.count('checkpoints/6: is damaged') == 1 and 'resuming at step 3 of 6' in again.err
+    assert (run / 'metrics.jsonl').read_bytes() == (base / 'two/metrics.jsonl').read_bytes()
+    assert json.loads((run / 'results.json').read_text()) == json.loads((base / 'two/results.json').read_text())
 
 
 def test_one_process_alone_speaks(runs):
