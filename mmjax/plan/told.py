@@ -21,6 +21,7 @@ def lines(result: Mapping[str, Any]) -> list[str]:
         f'a device, {result["parameters"]:,} parameters',
         'time': _time(result),
         'send': _sent(result),
+        'link': result.get('links/model', ''),
         'sum': _sum(result),
         'note': result.get('remark', ''),
     }
