@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import jax
 import pytest
 
-from mmjax.plan import analysis, scaling, search, single
+from mmjax.plan import analysis, search, single
 from mmjax.plan.collectives import collectives
 from mmjax.plan.hlo import parse
 from mmjax.plan.parts import COMPILERS, rows_of, total, under
@@ -29,7 +29,7 @@ PLANS = {
 }
 
 
-# Of each model at the size of a pod, and of those that were measured; then what was searched, and what was scaled.
+# Of each model at the size of a pod, and of those that were measured; then what was searched.
 NAMES = {
     'llama2_7b_v5p_4x4x4',
     'llama2_7b_none_v5p_4x4x4',
@@ -45,15 +45,14 @@ NAMES = {
     'llama2_70b_host_v6e_16x16',
     'llama3_8b_v6e_16x16',
     'b8_search_v5p_8x8x8',
-    'b8_scaling_v5p',
+    'llama2_7b_dots_v5p_4x4x4',
 }
 
 
 def test_each_is_of_a_slice_that_exists():
     assert PLANS.keys() >= NAMES
     for name, plan in PLANS.items():
-        hardware = plan['topology'].partition(':')[0] if 'scaling/base' in plan else plan['topology'].replace(':', '_')
-        assert name.endswith(f'_{hardware}'), name
+        assert name.endswith(plan['topology'].replace(':', '_')), name
         assert parse_topology(plan['topology'], slices=plan['slices']).devices == plan['devices']
         assert plan['fits'] == ('missing_gib' not in plan)
         assert plan['fits'] or name == 'llama2_70b_host_v6e_16x16', name
@@ -114,7 +113,7 @@ def test_a_batch_of_32768_pairs_fits():
 
 def test_of_64_gpus_memory_and_collectives_are_told_and_no_time():
     plan = PLANS['b3_h100_8x8']
-    assert plan['fits'] and plan['devices'] == 64 and plan['peak_gib'] == plan['held_gib'] > plan['argument_gib'] > 0
+    assert plan['fits'] and plan['devices'] == 64 and plan['held_gib'] >= plan['peak_gib'] > plan['argument_gib'] > 0
     assert sent_gb(plan) > 0 and not any('seconds' in name for name in plan if name != 'compile_seconds')
 
 
@@ -128,16 +127,6 @@ def test_what_the_search_found():
     assert written(under(plan, 'mesh')) == rows[0]['mesh']
     counted = plan['search/considered'] - plan['search/refused'] - plan['search/pruned']
     assert 0 < counted <= search.QUICK and plan['search/compiled'] <= search.QUICK + search.FINALISTS + 1
-
-
-def test_from_64_chips_to_8960_little_more_is_sent_than_must():
-    plan = PLANS['b8_scaling_v5p']
-    rows = [row for row in rows_of(plan, 'scaling') if row['devices'] >= 64]
-    assert [row['devices'] for row in rows] == [64, 512, 4096, 8960]
-    for row in rows:
-        assert row['fits'] and row['sent_gb'] <= 1.1 * row['bound_gb'], row['topology']
-        assert row['batch_size'] * plan['devices'] == plan['batch_size'] * row['devices']
-    assert plan['scaling/limit_devices'] == scaling.limit(plan)
 
 
 def test_a_step_of_llama_2_7b_against_its_peer():
