@@ -30,7 +30,7 @@ def products(mesh):
     with jax.set_mesh(mesh):
         loss = jax.grad(lambda params, x: (STACK.apply(params, x, train=True).values ** 2).sum())
         compiled = jax.jit(loss, out_shardings=whole).lower(params, x).compile()
-    told = rollup.cycles(hlo.parse(compiled.as_text()))
+    told = rollup.rolled_up(hlo.parse(compiled.as_text()))
     assert not told.unresolved
     return told.dot_flops
 

@@ -23,7 +23,6 @@ import numpy as np
 
 from mmjax.data.prepare import data_dir, locked
 from mmjax.data.shard_files import Shard, read_ranges
-from mmjax.distributed.group import number_of
 from mmjax.storage import AnyPath, is_url, write_bytes
 
 AT_ONCE = 8  # shards that are indexed at a time: most of it is waiting for the store
@@ -79,6 +78,8 @@ class Index:
             if summary:
                 return summary
             total = len(self._shards)
+            from mmjax.distributed.group import number_of  # brings JAX, which a loader does without
+
             number, processes = number_of()
             first = total * number // processes
             order = [*range(first, total), *range(first)]

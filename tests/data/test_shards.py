@@ -17,6 +17,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from mmjax import config
 from mmjax.data import Data, Image, Shards, shard_files, shard_index, shard_tar, train_batches
 from mmjax.data.shard_files import expand, find_shards
+from mmjax.distributed import group
 from mmjax.errors import UserError
 from tests import object_store
 from tests.archives import TOY_FIELDS, npy, write_tar, write_toy
@@ -286,12 +287,12 @@ def test_processes_share_the_indexing_of_a_common_store(tmp_path, monkeypatch, b
         return original(shard)
 
     monkeypatch.setattr(shard_tar, '_members', until_killed)
-    monkeypatch.setattr(shard_index, 'number_of', lambda: (1, 2))
+    monkeypatch.setattr(group, 'number_of', lambda: (1, 2))
     with pytest.raises(KeyboardInterrupt):
         source.open()
     assert indexed == ['s-002.tar', 's-003.tar']
     monkeypatch.setattr(shard_tar, '_members', lambda shard: indexed.append(shard.name) or original(shard))
-    monkeypatch.setattr(shard_index, 'number_of', lambda: (0, 2))
+    monkeypatch.setattr(group, 'number_of', lambda: (0, 2))
     first = source.open()
     assert indexed[2:] == ['s-000.tar', 's-001.tar']
     assert [name.rpartition('.')[2] for name in object_store.names('bucket/data/shards/')].count('npz') == 4
@@ -299,7 +300,7 @@ def test_processes_share_the_indexing_of_a_common_store(tmp_path, monkeypatch, b
         if name.endswith('.json'):
             object_store.delete(name)
     for number in range(3):  # beginning elsewhere, counts are those of the shards all the same
-        monkeypatch.setattr(shard_index, 'number_of', lambda number=number: (number, 3))
+        monkeypatch.setattr(group, 'number_of', lambda number=number: (number, 3))
         reader = source.open()
         assert reader.fingerprint == alone.fingerprint == first.fingerprint and len(reader) == 13
         texts = [example['text'] for example in reader.read(range(13))]
