@@ -100,11 +100,13 @@ def read_ranges(shards: Sequence[Shard], starts: Sequence[int], ends: Sequence[i
     found: list[Any] = [b''] * len(shards)
     left = list(range(len(shards)))
     for tried in range(TRIES):
-        time.sleep(PAUSE * tried if left else 0)
+        time.sleep(PAUSE * tried)
         again = _parts([shards[i] for i in left], [starts[i] for i in left], [ends[i] for i in left])
         for i, part in zip(left, again, strict=True):
             found[i] = part
         left = [i for i in left if _is_of_the_way(found[i])]
+        if not left:
+            break
     for shard, start, end, part in zip(shards, starts, ends, found, strict=True):
         if isinstance(part, Exception):
             raise unread(shard, part, tries=TRIES) from part
