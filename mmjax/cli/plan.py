@@ -37,6 +37,14 @@ class Plan(Verb):
     search: Annotated[
         bool, tyro.conf.arg(help='look for the best mesh, remat policy and accumulation; compiles up to eight times')
     ] = False
+    batches: Annotated[
+        str,
+        tyro.conf.arg(
+            metavar='N,N,...',
+            help='global batches that --search chooses from, by examples a second; without, it keeps that of the config',
+            help_behavior_hint='',
+        ),
+    ] = ''
     scaling: Annotated[
         bool, tyro.conf.arg(help='also from 16 chips to the largest slice; --topology may be a generation alone')
     ] = False
@@ -60,6 +68,7 @@ class Plan(Verb):
             slices=self.slices,
             stage=self.stage,
             search=self.search,
+            batches=self.batches,
             scaling=self.scaling,
             text=self.text,
             report=self.report,

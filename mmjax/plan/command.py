@@ -18,7 +18,7 @@ from mmjax.plan.topologies import generation_named, parse_topology
 from mmjax.train.files import check_writable
 from mmjax.train.stages import by_name
 
-FLAGS = ('--topology', '--slices', '--stage', '--search', '--scaling', '--report', '--text', '--json')
+FLAGS = ('--topology', '--slices', '--stage', '--search', '--batches', '--scaling', '--report', '--text', '--json')
 
 
 def plan_command(
@@ -29,13 +29,15 @@ def plan_command(
     slices: int = 1,
     stage: str = '',
     search: bool = False,
+    batches: str = '',
     scaling: bool = False,
     text: str | None = None,
     report: str | None = None,
 ) -> dict[str, Any]:
     """Plans what a config file returns, with changes as on the command line. See `plan`, `search`, `scaling`.
 
-    stage: which experiment of a config that returns several. search: look for the best mesh, remat and accumulation.
+    stage: which experiment of a config that returns several. search: look for the best mesh, remat, accumulation and,
+    of those named with commas in `batches`, global batch.
     scaling: also at other sizes; the topology may then be a generation alone. text: where the
     compiled program goes, gzipped. report: where a page with pictures goes.
 
@@ -48,6 +50,8 @@ def plan_command(
         raise UserError('--scaling: is of one mesh; --search first, then --scaling of what it finds')
     if scaling and slices > 1:
         raise UserError('--slices: --scaling goes from the smallest slice to the largest; leave it out')
+    if batches and not search:
+        raise UserError('--batches: says what --search chooses from; add --search, or leave it out')
     for name, place in (('--text', text), ('--report', report)):
         if place:
             check_writable(Path(place), flag=name)
@@ -60,7 +64,7 @@ def plan_command(
     elif scaling:
         result = scaling_of(experiment, hardware.generation, base=hardware)
     elif search:
-        result = search_for(experiment, hardware)
+        result = search_for(experiment, hardware, batches=_batches(batches))
     else:
         result, program, _ = plan(experiment, hardware)
     result |= calibration(result)
@@ -73,6 +77,13 @@ def plan_command(
 
         write_report(Path(report), result, title=f'{experiment.name} on {result["topology"]}')
     return result
+
+
+def _batches(named: str) -> tuple[int, ...]:
+    found = tuple(int(x) for x in named.split(',') if x.strip().isdigit() and int(x))
+    if named and len(found) != len(named.split(',')):
+        raise UserError(f'--batches {named}: global batches, as in 512,1024')
+    return found
 
 
 def _experiment(file: str, changes: Sequence[str], *, stage: str) -> Experiment:

@@ -1,8 +1,9 @@
-"""`--search`: meshes, remat policies and accumulation, by an analytic model first, then by the compiler."""
+"""`--search`: meshes, remat policies, accumulation and batches, by an analytic model first, then by the compiler."""
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mmjax.errors import UserError
@@ -32,7 +33,13 @@ class Choice(NamedTuple):
     mesh: MeshShape
     remat: str
     accumulate: int
+    batch_size: int
     told: Estimate
+
+    @property
+    def seconds(self) -> float:
+        """For each example."""
+        return self.told.seconds / self.batch_size
 
 
 class Space(NamedTuple):
@@ -43,15 +50,16 @@ class Space(NamedTuple):
     refused: int
 
 
-def search(experiment: Experiment, topology: Topology) -> dict[str, Any]:
+def search(experiment: Experiment, topology: Topology, *, batches: Sequence[int] = ()) -> dict[str, Any]:
     """The plan of the best that was found, with `search/N/…` of all that were compiled at the default level, the best
     first, and `search/considered`, `/refused` (they do not divide), `/pruned`, `/compiled` and `/cached`.
 
-    The global batch stays. Of each mesh, the remat policy and accumulation that the analytic model finds fastest among
+    batches: global batches to choose from, by the time of an example; none: that of the config stays. Of each mesh, the remat policy and accumulation that the analytic model finds fastest among
     those that fit; of the meshes, in the order of its times, up to QUICK are compiled for their memory, until FINALISTS
     fit; after REFUSED that cannot be traced it ends too. What the compiler needs of what the model said corrects the
     model for what comes after, up or down: for the same remat policy, and until one is compiled for any other.
-    The finalists and the config as it stands are ranked by the sum of SECONDS: nothing is taken off for what overlaps.
+    The finalists and the config as it stands are ranked by the sum of SECONDS for an example: nothing is taken off for
+    what overlaps.
 
     Raises:
         UserError: where nothing fits.
@@ -60,7 +68,7 @@ def search(experiment: Experiment, topology: Topology) -> dict[str, Any]:
         raise UserError(f'--search: of {topology.generation.name} no time is known to rank by; plan without it')
     policies = POLICIES if remat_fields(experiment) else ('',)
     facts = measure(experiment, policies)
-    space = _space(experiment, topology, facts, policies)
+    space = _space(experiment, topology, facts, policies, batches or (experiment.batch_size,))
     left = f'{len(space.by_mesh)} meshes are left'
     say('search', f'{space.considered} candidates, {space.refused} of them do not divide; {left}')
     fitting, tried, cached = _fitting(experiment, topology, space)
@@ -80,13 +88,17 @@ def search(experiment: Experiment, topology: Topology) -> dict[str, Any]:
         cached += was_there
         tried += 1
         rows.append((name, result, changed))
-    rows.sort(key=lambda row: (not row[1]['fits'], total(row[1])))
+    rows.sort(key=lambda row: (not row[1]['fits'], total(row[1]) / row[1]['batch_size']))
     best = dict(rows[0][1])
     best |= {'search/considered': space.considered, 'search/refused': space.refused, 'search/pruned': pruned}
     best |= {'search/compiled': tried, 'search/cached': cached}
     for i, (name, result, changed) in enumerate(rows, start=1):
         row = {'what': name, 'changes': changed, 'fits': result['fits']}
-        row |= {'mesh': written(under(result, 'mesh')), 'accumulate': result['accumulate']}
+        row |= {
+            'mesh': written(under(result, 'mesh')),
+            'accumulate': result['accumulate'],
+            'batch_size': result['batch_size'],
+        }
         if result['fits']:
             row |= {'peak_gib': result['peak_gib'], 'seconds': total(result)}
             row |= {part: result[part] for part in SECONDS.values()}
@@ -94,38 +106,41 @@ def search(experiment: Experiment, topology: Topology) -> dict[str, Any]:
     return best
 
 
-def _space(experiment: Experiment, topology: Topology, facts: Facts, policies: tuple[str, ...]) -> Space:
+def _space(
+    experiment: Experiment, topology: Topology, facts: Facts, policies: tuple[str, ...], batches: Sequence[int]
+) -> Space:
     devices, all_devices = topology.devices, devices_of(topology)
-    long = facts.tokens >= LONG or experiment.batch_size < devices
+    long = facts.tokens >= LONG or min(batches) < devices
     shapes = candidates(devices, slices=topology.slices, sequence=long, experts=has_axis(facts.boxed, 'expert'))
     by_mesh, considered, refused = [], 0, 0
+    of_a_mesh = len(policies) * len(ACCUMULATE) * len(batches)
     for shape in shapes:
-        considered += len(policies) * len(ACCUMULATE)
+        considered += of_a_mesh
         try:
             links: Links = links_of(topology, shape.build(all_devices))
         except (UserError, NotImplementedError, ValueError):  # its axes do not lie on this torus
-            refused += len(policies) * len(ACCUMULATE)
+            refused += of_a_mesh
             continue
         found = []
-        for accumulate in ACCUMULATE:
+        for accumulate, batch_size in itertools.product(ACCUMULATE, batches):
             try:
-                check_batch(experiment.batch_size, abstract(shape, devices), accumulate=accumulate)
-                told = functools.partial(_estimate, experiment, topology, facts, shape, links, accumulate)
-                found += [Choice(shape, remat, accumulate, told(remat)) for remat in policies]
+                check_batch(batch_size, abstract(shape, devices), accumulate=accumulate)
+                told = functools.partial(_estimate, topology, facts, shape, links, accumulate, batch_size)
+                found += [Choice(shape, remat, accumulate, batch_size, told(remat)) for remat in policies]
             except UserError:
                 refused += len(policies)
         if found:
-            by_mesh.append(sorted(found, key=lambda choice: choice.told.seconds))
+            by_mesh.append(sorted(found, key=lambda choice: choice.seconds))
     return Space(by_mesh, considered, refused)
 
 
 def _estimate(
-    experiment: Experiment,
     topology: Topology,
     facts: Facts,
     shape: MeshShape,
     links: Links,
     accumulate: int,
+    batch_size: int,
     remat: str,
 ) -> Estimate:
     return estimate(
@@ -133,7 +148,7 @@ def _estimate(
         shape,
         remat=remat,
         accumulate=accumulate,
-        batch_size=experiment.batch_size,
+        batch_size=batch_size,
         devices=topology.devices,
         peak_flops=topology.generation.flops,
         links=links,
@@ -183,12 +198,12 @@ def _in_order(space: Space, seen: set[Choice], corrections: Mapping[str, float],
         return choice.told.bytes * corrections.get(choice.remat, corrections.get(ANY, 1.0)) <= limit
 
     firsts = (next((c for c in mesh if c not in seen and fits(c)), None) for mesh in space.by_mesh)
-    yield from sorted((c for c in firsts if c is not None), key=lambda choice: choice.told.seconds)
+    yield from sorted((c for c in firsts if c is not None), key=lambda choice: choice.seconds)
 
 
 def _changed(experiment: Experiment, choice: Choice) -> Experiment:
     optim = dataclasses.replace(experiment.optim, accumulate=choice.accumulate)
-    changed = dataclasses.replace(experiment, mesh=choice.mesh, optim=optim)
+    changed = dataclasses.replace(experiment, mesh=choice.mesh, optim=optim, batch_size=choice.batch_size)
     return with_remat(changed, choice.remat) if choice.remat else changed
 
 
@@ -197,6 +212,8 @@ def _changes(experiment: Experiment, choice: Choice, devices: int) -> str:
     sizes = sizes_of(choice.mesh, devices)
     told = ['mesh=mmjax.sharding:MeshShape'] * isinstance(experiment.mesh, Auto)
     told += [f'--mesh.{axis} {n}' for axis, n in sizes.items() if getattr(experiment.mesh, axis) not in (-1, n)]
+    if choice.batch_size != experiment.batch_size:
+        told.append(f'--batch-size {choice.batch_size}')
     if choice.accumulate != experiment.optim.accumulate:
         told.append(f'--optim.accumulate {choice.accumulate}')
     fields = remat_fields(experiment) if choice.remat else {}
@@ -206,4 +223,6 @@ def _changes(experiment: Experiment, choice: Choice, devices: int) -> str:
 
 def _name(choice: Choice, devices: int) -> str:
     remat = f', remat {choice.remat}' if choice.remat else ''
-    return f'{written(sizes_of(choice.mesh, devices))}{remat}, accumulate {choice.accumulate}'
+    return (
+        f'{written(sizes_of(choice.mesh, devices))}{remat}, accumulate {choice.accumulate}, batch {choice.batch_size}'
+    )

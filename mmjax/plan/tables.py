@@ -15,7 +15,8 @@ def search_table(result: Mapping[str, Any]) -> list[str]:
     for i, row in enumerate(rows_of(result, 'search'), start=1):
         if row['fits']:
             parts = ' + '.join(short(row[part]) for part in SECONDS.values())
-            time = f'{short(row["seconds"])} s = {parts}, peak {short(row["peak_gib"])} GiB'
+            rate = f'{short(row["batch_size"] / row["seconds"])} examples/s'
+            time = f'{short(row["seconds"])} s = {parts}, {rate}, peak {short(row["peak_gib"])} GiB'
         else:
             time = 'does not fit'
         what = f'{row["what"]} ({row["mesh"]})' if row['what'] == 'as it stands' else row['what']

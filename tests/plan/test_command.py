@@ -129,6 +129,8 @@ def config(tmp_path):
         (['--topology', 'v5e:2x2', '--report', '/nowhere/x.html'], '--report'),
         (['--topology', 'v5e:2x2', '--search', '--text', 'x.gz'], 'compile several'),
         (['--topology', 'v5e:2x2', '--search', '--scaling'], '--search first'),
+        (['--topology', 'v5e:2x2', '--batches', '8'], 'add --search'),
+        (['--topology', 'v5e:2x2', '--search', '--batches', '8,many'], 'as in 512,1024'),
         (['--topology', 'v5e', '--scaling', '--slices', '4'], 'leave it out'),
         (['--topology', 'v5q', '--scaling'], "did you mean 'v5"),
         (['--topology', 'h100', '--scaling'], 'it is for TPU'),

@@ -120,12 +120,15 @@ def test_remat_is_set_wherever_there_is_one(experiment):
 
 
 def test_the_changes_that_are_told_make_the_candidate(experiment):
-    choice = searching.Choice(MeshShape(data=2, fsdp=2), 'attention', 2, Estimate(0.0, 0.0, 0.0))
+    choice = searching.Choice(MeshShape(data=2, fsdp=2), 'attention', 2, 16, Estimate(0.0, 0.0, 0.0))
     told = searching._changes(experiment, choice, 4)
     again, candidate = override(experiment, shlex.split(told)), searching._changed(experiment, choice)
     assert again.mesh.sizes(4) == candidate.mesh.sizes(4)
     assert dataclasses.replace(again, mesh=candidate.mesh) == candidate
-    assert searching._changes(experiment, searching.Choice(MeshShape(), 'none', 1, choice.told), 4) == ''
+    assert (
+        searching._changes(experiment, searching.Choice(MeshShape(), 'none', 1, experiment.batch_size, choice.told), 4)
+        == ''
+    )
 
 
 @pytest.fixture
@@ -138,15 +141,16 @@ def compiler(monkeypatch, facts):
 
     def estimated(*args, **kwargs):
         told = estimate(*args, **kwargs)
-        said[args[1], kwargs['remat'], kwargs['accumulate']] = told.bytes
+        said[args[1], kwargs['remat'], kwargs['accumulate'], kwargs['batch_size']] = told.bytes
         return dataclasses.replace(told, bytes=told.bytes * 2**12)
 
     def plan(experiment, topology, *, quick=False):
         Fake.asked.append((experiment.mesh, experiment.model.fusion.remat, quick))
-        key = experiment.mesh, experiment.model.fusion.remat, experiment.optim.accumulate
+        key = experiment.mesh, experiment.model.fusion.remat, experiment.optim.accumulate, experiment.batch_size
         needs = said.get(key, 0) * 2**12 * Fake.factor / 2**30
         sizes = dict(zip(MESH_AXES, experiment.mesh.sizes(4), strict=True))
-        result = {f'mesh/{axis}': size for axis, size in sizes.items()} | {'accumulate': experiment.optim.accumulate}
+        result = {f'mesh/{axis}': size for axis, size in sizes.items()}
+        result |= {'accumulate': experiment.optim.accumulate, 'batch_size': experiment.batch_size}
         if needs > topology.generation.hbm_gib:
             return single.Planned(result | {'fits': False, 'need_gib': needs}, '', False)
         times = {'seconds/compute': 1.0, 'seconds/attention': 0.0, 'seconds/links': float(experiment.mesh.fsdp)}
@@ -178,6 +182,16 @@ def test_the_best_comes_first(experiment, compiler):
     assert len(compiler.asked) == 4
 
 
+def test_of_batches_that_are_named_the_one_with_the_most_examples_a_second(experiment, compiler):
+    """Here a step takes as long whatever it holds, so the largest that has room."""
+    n = experiment.batch_size
+    result = searching.search(experiment, TOPOLOGY, batches=(n // 2, n, 2 * n))
+    assert result['batch_size'] == result['search/1/batch_size'] == 2 * n
+    assert f'--batch-size {2 * n}' in result['search/1/changes']
+    alone = searching.search(experiment, TOPOLOGY)
+    assert alone['batch_size'] == n and result['search/considered'] == 3 * alone['search/considered']
+
+
 def test_what_the_compiler_says_corrects_the_model(experiment, compiler):
     compiler.factor = 1e6
     with pytest.raises(UserError, match=r'none of the \d likeliest of \d+ candidates fits v5e:2x2'):
@@ -188,8 +202,8 @@ def test_what_the_compiler_says_corrects_the_model(experiment, compiler):
 def test_the_model_is_corrected_both_ways(experiment, compiler):
     limit = TOPOLOGY.generation.hbm_gib * GIB
     mesh, told = MeshShape(data=4), Estimate(0.0, 1.0, 0.0)
-    small = searching.Choice(mesh, 'full', 1, dataclasses.replace(told, bytes=limit))
-    large = searching.Choice(mesh, 'none', 1, dataclasses.replace(told, bytes=2 * limit))
+    small = searching.Choice(mesh, 'full', 1, 8, dataclasses.replace(told, bytes=limit))
+    large = searching.Choice(mesh, 'none', 1, 8, dataclasses.replace(told, bytes=2 * limit))
     space = searching.Space([[large, small]], 2, 0)
 
     def first(corrections, seen=()):
