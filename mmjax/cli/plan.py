@@ -41,7 +41,7 @@ class Plan(Verb):
         str,
         tyro.conf.arg(
             metavar='N,N,...',
-            help='global batches that --search chooses from, by examples a second; without, it keeps that of the config',
+            help='global batches that --search chooses from, by examples a second (default: that of the config)',
             help_behavior_hint='',
         ),
     ] = ''

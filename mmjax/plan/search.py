@@ -54,12 +54,13 @@ def search(experiment: Experiment, topology: Topology, *, batches: Sequence[int]
     """The plan of the best that was found, with `search/N/…` of all that were compiled at the default level, the best
     first, and `search/considered`, `/refused` (they do not divide), `/pruned`, `/compiled` and `/cached`.
 
-    batches: global batches to choose from, by the time of an example; none: that of the config stays. Of each mesh, the remat policy and accumulation that the analytic model finds fastest among
-    those that fit; of the meshes, in the order of its times, up to QUICK are compiled for their memory, until FINALISTS
-    fit; after REFUSED that cannot be traced it ends too. What the compiler needs of what the model said corrects the
-    model for what comes after, up or down: for the same remat policy, and until one is compiled for any other.
-    The finalists and the config as it stands are ranked by the sum of SECONDS for an example: nothing is taken off for
-    what overlaps.
+    batches: global batches to choose from, by the time of an example; none: that of the config stays.
+
+    Of each mesh, the remat policy, accumulation and batch that the analytic model finds fastest among those that fit;
+    of the meshes, in the order of its times, up to QUICK are compiled for their memory, until FINALISTS fit; after
+    REFUSED that cannot be traced it ends too. What the compiler needs of what the model said corrects the model for
+    what comes after, up or down: for the same remat policy, and until one is compiled for any other. The finalists and
+    the config as it stands are ranked by the sum of SECONDS for an example: nothing is taken off for what overlaps.
 
     Raises:
         UserError: where nothing fits.
