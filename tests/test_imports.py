@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / 'mmjax').rglob('*.py'))
 
 # room: what it may import. The rooms on one line of the house never import one another.
-BASE = {'errors', 'types', 'config', 'sharding', 'paths', 'storage', 'distributed'}
+BASE = {'errors', 'types', 'config', 'sharding', 'paths', 'storage', 'distributed', 'failpoints'}
 PARTS = {'encoders', 'fusion', 'decoders'}
 BESIDE = {'objectives', 'data', 'optim', 'evals'}
 VIEWS = {'views'}
@@ -30,6 +30,7 @@ ALLOWED = {
     'plan': EXPERIMENT | {'experiment', 'train'},
     'attribution': EXPERIMENT | {'experiment', 'train'},
     'study': EXPERIMENT | {'experiment', 'train', 'attribution'},
+    'faults': EXPERIMENT | {'experiment', 'train', 'study'},
     'cli': EXPERIMENT | {'experiment', 'train', 'attribution', 'plan', 'study'},
 }
 # library: where alone it may be imported (a room, or one file).

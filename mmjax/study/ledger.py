@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mmjax.errors import UserError
+from mmjax.failpoints import failpoint
 from mmjax.study.study import Study
 from mmjax.train.metrics import read_rows
 
@@ -52,6 +53,7 @@ class Ledger:
             end = text.rfind('\n') + 1
             file.seek(end)
             file.truncate()
+            failpoint('ledger/writing')
             file.write(json.dumps(row) + '\n')
             file.flush()
             os.fsync(file.fileno())

@@ -13,6 +13,7 @@ from orbax.checkpoint import checkpoint_managers
 
 from mmjax.distributed.group import is_first, shared
 from mmjax.errors import UserError
+from mmjax.failpoints import failpoint
 from mmjax.paths import flat, nested
 from mmjax.storage import AnyPath, absolute, is_url, path_of, write_bytes
 from mmjax.train.digests import Leaves, digests, kinds
@@ -78,6 +79,7 @@ class Checkpoints:
 
     def save(self, step: int, state: Any, *, about: dict[str, Any]) -> None:
         """Starts saving; returns once the arrays are copied, so that the next step may donate them."""
+        failpoint('checkpoint/before')
         there, aside = shared(lambda: [step in self._manager.all_steps(), step in damaged_in(self._directory)])
         if there and not aside:
             return
@@ -90,6 +92,7 @@ class Checkpoints:
         arguments = ocp.args.Composite(state=ocp.args.StandardSave(state), about=ocp.args.JsonSave(about))
         self._manager.save(step, args=arguments, force=True)  # also one before a step that was put aside
         self._sealer.begin(step)
+        failpoint('checkpoint/saving')
 
     def check(self, step: int) -> None:
         """Reads the files of a step and holds them against their seal; in a group, in all processes alike.
@@ -111,6 +114,7 @@ class Checkpoints:
         """
         saved = self._saved(step)
         _check_kinds(step, saved, kinds(like))
+        failpoint('checkpoint/restoring')
         try:
             restored = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(like)))
         except Exception as error:  # TensorStore and Orbax raise several kinds
@@ -119,6 +123,7 @@ class Checkpoints:
         # Orbax may give host scalars, or arrays that share memory with its buffers; the train step donates its state.
         state = jax.tree.map(lambda x, s: jax.device_put(x, s.sharding), restored['state'], like)
         self._check_numbers(step, saved, digests(state))
+        failpoint('checkpoint/restored')
         return state
 
     def _check_numbers(self, step: int, saved: Leaves, found: Leaves) -> None:
@@ -206,6 +211,7 @@ class _NewestWhole(checkpoint_managers.PreservationPolicy):
     directory: AnyPath
 
     def should_preserve(self, checkpoints: Any, *, context: Any) -> list[bool]:
+        failpoint('checkpoint/removing')
         damaged = damaged_in(self.directory)
         whole = [found.step for found in checkpoints if found.step not in damaged]
         kept = {*sorted(whole)[-self.keep :], *damaged}

@@ -14,6 +14,7 @@ import numpy as np
 
 from mmjax.data import train_batches
 from mmjax.experiment import Experiment
+from mmjax.failpoints import failpoint
 from mmjax.sharding import place_batch, rows_here
 from mmjax.train.checkpoint import Checkpoints
 from mmjax.train.evaluate import Scorer
@@ -53,6 +54,7 @@ def run_steps(
     try:
         for step in range(start + 1, experiment.steps + 1):
             waiting = time.perf_counter()
+            failpoint('loop/batch')
             batch = next(batches)
             stopwatch.waited(time.perf_counter() - waiting)
             logs = step % experiment.log.every == 0  # whatever the length: a run that is prolonged has the same rows
@@ -65,6 +67,7 @@ def run_steps(
                     told = {f'grad_norm_of/{name}': float(gradient_fn(state, placed, i)) for i, name in sources}
                     stopwatch.paused(time.perf_counter() - paused)
                 state, metrics = step_fn(state, placed)
+            failpoint('loop/step')
             if step == start + 1:
                 jax.block_until_ready(state)
                 stopwatch.restart(step)  # what was compiled is not part of the rate
@@ -89,6 +92,7 @@ def run_steps(
                 jax.block_until_ready(state)  # steps that are still computing belong to the rate, not to the pause
             paused = time.perf_counter()
             for name, evaluation in due.items():
+                failpoint('loop/evaluating')
                 scores, _ = scorer.score(evaluation, state.evaluated)
                 scores = {f'{name}/{metric}': value for metric, value in scores.items()}
                 if writers:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmjax.errors import UserError
+from mmjax.failpoints import failpoint
 from mmjax.storage import AnyPath, Spool, absolute
 
 
@@ -47,6 +48,7 @@ class JsonLines:
         self._file = path.open('a')
 
     def write(self, row: Mapping[str, int | float]) -> None:
+        failpoint('metrics/writing')
         self._file.write(json.dumps({name: finite(value) for name, value in row.items()}) + '\n')
         self._file.flush()
 

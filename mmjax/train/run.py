@@ -19,6 +19,7 @@ from mmjax.data.transforms import transforms_of
 from mmjax.distributed.group import is_first, shared, together
 from mmjax.evals.base import Columns
 from mmjax.experiment import Experiment
+from mmjax.failpoints import failpoint
 from mmjax.sharding import check_batch
 from mmjax.storage import AnyPath, path_of, write_bytes
 from mmjax.train.checkpoint import Checkpoints, steps_in
@@ -165,6 +166,7 @@ def _train(experiment: Experiment, run: AnyPath, prepared: Prepared, config_file
             content = io.BytesIO()
             np.savez_compressed(content, allow_pickle=False, **table)
             write_bytes(run / 'predictions' / f'{name}.npz', content.getvalue())
+        failpoint('results/writing')
         write_json(run / 'results.json', {name: finite(value) for name, value in results.items()})
 
 

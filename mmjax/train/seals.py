@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import jax
 
 from mmjax.distributed.group import gathered, is_first
+from mmjax.failpoints import failpoint
 from mmjax.storage import AnyPath, files_below, is_url
 from mmjax.train.files import write_json
 
@@ -74,7 +75,9 @@ class Sealer:
         if not whole and not is_whole(directory):  # its saving has failed; Orbax tells
             return
         try:
+            failpoint('checkpoint/sealing')
             seal(directory, self._seals, part=jax.process_index(), parts=jax.process_count())
+            failpoint('checkpoint/sealed')
             if is_first():
                 there = {path.name for path in self._directory.iterdir()}
                 for old in self.steps:

@@ -1,0 +1,3 @@
+"""What may happen to a run, done to it on purpose: each module is one bar, `scripts/faults/NAME`, with its result in
+`experiments/faults/NAME.json`.
+"""
