@@ -44,7 +44,10 @@ NAMES = {
     'llama2_70b_v5p_8x8x8',
     'llama2_70b_host_v6e_16x16',
     'llama3_8b_v6e_16x16',
-    'b8_search_v5p_8x8x8',
+    *(f'b8_search_v5p_{slice}' for slice in ('8x8x8', '16x20x28')),
+    'b3_search_v5e_16x16',
+    'b1_4_search_v5e_16x16',
+    'b8_scaling_v5p_8x8x8',
     'llama2_7b_dots_v5p_4x4x4',
 }
 
@@ -117,8 +120,9 @@ def test_of_64_gpus_memory_and_collectives_are_told_and_no_time():
     assert sent_gb(plan) > 0 and not any('seconds' in name for name in plan if name != 'compile_seconds')
 
 
-def test_what_the_search_found():
-    plan = PLANS['b8_search_v5p_8x8x8']
+@pytest.mark.parametrize('name', sorted(name for name in NAMES if '_search_' in name))
+def test_what_a_search_found(name):
+    plan = PLANS[name]
     rows = list(rows_of(plan, 'search'))
     times = [row['seconds'] for row in rows if row['fits']]
     assert times == sorted(times) and times[0] == pytest.approx(total(plan)) and rows[0]['fits']
@@ -147,6 +151,14 @@ def test_an_8b_model_sends_little_more_than_it_must(topology):
     size, parts, replicas = 2 * plan['parameters'], plan['mesh/fsdp'], plan['mesh/data']
     least = 3 * size * (parts - 1) / parts + 2 * size / parts * (replicas - 1) / replicas
     assert plan['tokens_per_device'] == 8192 and sent_gb(plan) * 1e9 <= 1.1 * least
+
+
+def test_an_8b_model_from_16_chips_to_the_largest_slice():
+    rows = list(rows_of(PLANS['b8_scaling_v5p_8x8x8'], 'scaling'))
+    assert [row['devices'] for row in rows] == [16, 64, 512, 4096, 8960] and all(row['fits'] for row in rows)
+    assert all(row['batch_size'] == 2 * row['devices'] for row in rows)
+    # Of 64, cut over all of them, libtpu sums whole gradients where it could leave each chip its part.
+    assert all(row['within'] <= 1.1 for row in rows if row['devices'] != 64)
 
 
 @pytest.mark.parametrize('text', sorted(ROOT.glob('*.txt.gz')), ids=lambda text: text.name)
