@@ -72,6 +72,6 @@ def _size(row: Mapping[str, Any]) -> str:
     )
 
 
-def short(value: float) -> str:
+def short(value: int | float) -> str:
     """Two decimals, or where that would be next to nothing three digits."""
     return f'{value:,.2f}' if value >= 0.1 or not value else f'{value:.3g}'
