@@ -1,4 +1,4 @@
-"""The one exception that means "the user can mend this", the hint that goes with it, and the commonest check."""
+"""The exceptions that are no bugs: "the user can mend this", with hints and the commonest check; and "told to end"."""
 
 import difflib
 from collections.abc import Collection, Iterable
@@ -9,6 +9,15 @@ class UserError(Exception):
 
     The message names the field or file, the value, and what would do instead.
     """
+
+
+class Preempted(BaseException):
+    """The process was told to end (SIGTERM), and what it had done is saved. The command line exits with `CODE`. Not an
+    Exception: what tries again on those must not catch it.
+    """
+
+    CODE = 143
+    TOLD = 'mmjax: ended as it was told to; the same command goes on from where it stood'
 
 
 def nearest(word: str, words: Iterable[str]) -> str:

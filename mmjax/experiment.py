@@ -104,7 +104,8 @@ class Experiment:
     all devices. precision: of the computation, 'float32' or 'bfloat16'; parameters and optimiser stay float32. balance:
     what is done to the gradients before the optimiser has them, so that no modality holds another back. init_from: the
     run whose parameters it starts from. deterministic: on GPUs only operations that repeat bit for bit, which takes
-    time; elsewhere a run on the same devices repeats anyway.
+    time; elsewhere a run on the same devices repeats anyway. patience: seconds without a step, or a batch of an
+    evaluation, after which the run counts as hanging: it tells where every thread is, and ends; 0: never.
 
     A config file may return several, as a tuple: stages, in their order, each a run WORKDIR/NAME of its own. A later
     one starts from an earlier one by `InitFrom(stage=NAME)`.
@@ -131,12 +132,15 @@ class Experiment:
     balance: Balance = field(default=NO_BALANCE, metadata={'old': NO_BALANCE})
     init_from: InitFrom = field(default=NO_INIT, metadata={'old': NO_INIT})
     deterministic: bool = field(default=False, metadata={'old': False})
+    patience: float = field(default=1800.0, metadata={'old': 0.0})
 
     def check(self) -> None:
         """Raises UserError on values that no run could have, before anything costly starts."""
         for name in ('steps', 'batch_size'):
             if getattr(self, name) < 1:
                 raise UserError(f'{name}: {getattr(self, name)} is below 1')
+        if self.patience < 0:
+            raise UserError(f'patience: {self.patience} seconds; 0 is for ever')
         if self.seed < 0 or self.optim.accumulate < 1:
             raise UserError(f'seed {self.seed} and optim.accumulate {self.optim.accumulate}: at least 0 and 1')
         self.model.fusion.check_modalities(self.model.encoders)

@@ -7,77 +7,16 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import tyro
 
 from mmjax.cli.plan import Plan
-from mmjax.cli.verb import Spanning, Verb
+from mmjax.cli.restarts import kept_up_alone
+from mmjax.cli.train import Eval, Train
+from mmjax.cli.verb import Run, Trusting, Verb, checked
 from mmjax.config.parsing import named_values, parse
-from mmjax.errors import UserError, nearest
-from mmjax.storage import path_of
-
-Run = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar='RUN', help='a run directory')]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Trusting(Verb):
-    """What a verb takes that reads the config of a run."""
-
-    trust: Annotated[
-        tyro.conf.UseAppendAction[tuple[str, ...]],
-        tyro.conf.arg(metavar='PACKAGE', help="import classes of this package too, where the run's config names them"),
-    ] = ()
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Train(Spanning):
-    """Train, evaluate and report; the same command again goes on where a run stopped.
-
-    After CONFIG come changes to it, in any order: PATH=NAME swaps a part (model.fusion=bottleneck), --PATH VALUE sets a
-    field (--steps 200 --model.fusion.num-tokens 8). `mmjax train CONFIG --help` lists the fields of a config. Where it
-    has stages, PATH changes each of them, and STAGE.PATH one. --init-from.run RUN starts from the parameters of a run.
-    """
-
-    takes_overrides: ClassVar[bool] = True
-
-    config: Annotated[
-        str,
-        tyro.conf.Positional,
-        tyro.conf.arg(
-            metavar='CONFIG[:FUNCTION]',
-            help='Python file with def experiment() -> Experiment, or a tuple of them; or its function of this name',
-        ),
-    ]
-    workdir: Annotated[
-        str | None,
-        tyro.conf.arg(
-            metavar='DIR', help='run directory', help_behavior_hint='(default: runs/CONFIG, with -HASH if changed)'
-        ),
-    ] = None
-
-    def run(self, rest: list[str]) -> dict[str, Any]:
-        from mmjax.train.command import train_command
-
-        return train_command(self.config, rest, workdir=self.workdir)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Eval(Spanning, Trusting):
-    """Evaluate the newest checkpoint of a run.
-
-    After RUN come changes to its config, as for `mmjax train`.
-    """
-
-    takes_overrides: ClassVar[bool] = True
-
-    directory: Run
-    by: Annotated[str, tyro.conf.arg(metavar='CONFIG[:FUNCTION]', help='score by the evaluations of this config')] = ''
-
-    def run(self, rest: list[str]) -> dict[str, Any]:
-        from mmjax.train.run import evaluate
-
-        return evaluate(_checked(self.directory), by=self.by, overrides=rest, trust=self.trust)
+from mmjax.errors import Preempted, UserError, nearest
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,7 +35,7 @@ class Predict(Trusting):
 
     def run(self, rest: list[str]) -> dict[str, Any]:
         inputs = named_values(rest)
-        run = _checked(self.directory)
+        run = checked(self.directory)
         from mmjax.train.predict import predict
 
         return predict(run, inputs, top=self.top, threshold=self.threshold, trust=self.trust)
@@ -122,7 +61,7 @@ class Diff(Verb):
         _refuse(rest, flags=('--json',))
         from mmjax.train.compare import compare
 
-        return compare(_checked(self.a), _checked(self.b))
+        return compare(checked(self.a), checked(self.b))
 
     def show(self, result: dict[str, Any]) -> None:
         section = None
@@ -185,12 +124,14 @@ VERBS: dict[str, type[Verb]] = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one verb and returns the exit code: 0 done, 2 the user's mistake (told on stderr), 130 interrupted."""
+    """Runs one verb and returns the exit code: 0 done, 2 the user's mistake (told on stderr), 130 interrupted, 143 told
+    to end.
+    """
     argv = list(sys.argv[1:] if argv is None else argv)
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # for `model.fusion=my_package.my_module:MyFusion`, and the classes of configs/
     try:
-        _main(argv)
+        return _main(argv)
     except UserError as error:
         print(f'mmjax: error: {error}', file=sys.stderr)
         return 2
@@ -198,28 +139,35 @@ def main(argv: Sequence[str] | None = None) -> int:
         resume = '; the same command goes on from the last checkpoint' if argv[0] in ('train', 'study') else ''
         print(f'\nmmjax: interrupted{resume}', file=sys.stderr)
         return 130
+    except Preempted:
+        print(Preempted.TOLD, file=sys.stderr)
+        return Preempted.CODE
     except BrokenPipeError:
         if not {'-h', '--help'} & set(argv):
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `mmjax … --help | head` has read enough
-    return 0
+        return 0
 
 
-def _main(argv: list[str]) -> None:
+def _main(argv: list[str]) -> int:
     if not argv or argv[0] in ('-h', '--help'):
         print(_usage())
-        return
+        return 0
     name, *args = argv
     if name not in VERBS:
         raise UserError(f'no verb {name!r}{nearest(name, VERBS) or "; there are " + ", ".join(VERBS)}')
     verb, rest = _parse(name, args)
-    if {'-h', '--help'} & set(rest) or (joins := verb.joins) is None:
+    asks = bool({'-h', '--help'} & set(rest))
+    if verb.restarts_left and not asks:
+        return kept_up_alone(argv, restarts=verb.restarts_left)
+    if asks or (joins := verb.joins) is None:
         _run(verb, rest)
-        return
+        return 0
     from mmjax.distributed.group import group
 
     with group(flags=joins) as first:
         _run(verb, rest, tells=first)
+    return 0
 
 
 def _run(verb: Verb, rest: list[str], *, tells: bool = True) -> None:
@@ -251,16 +199,6 @@ def _parse(name: str, args: list[str]) -> tuple[Verb, list[str]]:
     own = [arg for arg in args if arg not in later]
     verb, rest = parse(cls, own, prog=f'mmjax {name}')
     return verb, rest + later[:1]
-
-
-def _checked(run: str) -> str:
-    """Returns the path of a run directory; raises UserError if it is none."""
-    if not path_of(run).is_dir():
-        names = [str(path) for path in path_of(run).parent.glob('*') if path.is_dir()]
-        raise UserError(f'{run}: no such run directory{nearest(run, names)}')
-    if not (path_of(run) / 'config.json').exists():
-        raise UserError(f'{run}: holds no config.json, so it is not a run directory')
-    return run
 
 
 def _refuse(rest: list[str], *, flags: Sequence[str]) -> None:

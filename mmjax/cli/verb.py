@@ -5,6 +5,11 @@ from typing import Annotated, Any, ClassVar
 
 import tyro
 
+from mmjax.errors import UserError, nearest
+from mmjax.storage import path_of
+
+Run = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar='RUN', help='a run directory')]
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Verb:
@@ -21,6 +26,11 @@ class Verb:
     def joins(self) -> dict[str, str] | None:
         """What its flags say of the group that it joins, see `join`; None: it is one process, whatever there is."""
         return None
+
+    @property
+    def restarts_left(self) -> int:
+        """How often a process of its own does the work anew where one dies; 0: this process does it."""
+        return 0
 
     def run(self, rest: list[str]) -> dict[str, Any]:
         """Does the work and returns the result. `rest` holds the arguments that are not fields of the verb."""
@@ -53,3 +63,23 @@ class Spanning(Verb):
 
         given = {COORDINATOR: self.coordinator, PROCESSES: self.processes, PROCESS: self.process}
         return {name: value for name, value in given.items() if value is not None}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Trusting(Verb):
+    """What a verb takes that reads the config of a run."""
+
+    trust: Annotated[
+        tyro.conf.UseAppendAction[tuple[str, ...]],
+        tyro.conf.arg(metavar='PACKAGE', help="import classes of this package too, where the run's config names them"),
+    ] = ()
+
+
+def checked(run: str) -> str:
+    """Returns the path of a run directory; raises UserError if it is none."""
+    if not path_of(run).is_dir():
+        names = [str(path) for path in path_of(run).parent.glob('*') if path.is_dir()]
+        raise UserError(f'{run}: no such run directory{nearest(run, names)}')
+    if not (path_of(run) / 'config.json').exists():
+        raise UserError(f'{run}: holds no config.json, so it is not a run directory')
+    return run

@@ -18,7 +18,7 @@ from typing import Any, NoReturn, TypeVar
 from jax._src import distributed
 
 from mmjax.distributed.join import join
-from mmjax.errors import UserError
+from mmjax.errors import Preempted, UserError
 
 T = TypeVar('T')
 
@@ -56,6 +56,8 @@ def group(*, flags: Mapping[str, str] | None = None) -> Iterator[bool]:
         _end(2, f'mmjax: error: {error}')
     except KeyboardInterrupt:
         _end(130, '\nmmjax: interrupted; the same command goes on from the last checkpoint')
+    except Preempted:
+        _end(Preempted.CODE, Preempted.TOLD)
     except SystemExit as error:
         _end(error.code if isinstance(error.code, int) else int(error.code is not None), '')
     except BaseException:

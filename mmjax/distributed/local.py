@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import functools
 import itertools
 import os
 import shutil
@@ -11,13 +12,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, NoReturn
 
 from mmjax.distributed.join import COORDINATOR, PROCESS, PROCESSES
-from mmjax.errors import UserError
+from mmjax.errors import Preempted, UserError
 
-GRACE = 20.0  # seconds for the others to end by themselves when one has failed; then they are told, then killed
+GRACE = 10.0  # seconds for the others to end by themselves when one has failed; then they are told, then killed
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -58,14 +59,26 @@ def launch(command: Sequence[str], environments: Sequence[Mapping[str, str]], *,
         code = _wait(processes, received, grace=grace)
     finally:
         for process in processes:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
+            with contextlib.suppress(ProcessLookupError):  # also what it started, and left behind
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
         for number, handler in before.items():
             signal.signal(number, handler)
     for reader in readers:
         reader.join(timeout=5)
     return code
+
+
+def kept_up(start: Callable[[], int], *, restarts: int) -> int:
+    """Starts something, such as a `launch`, again as often as that where it dies; returns its last exit code. What is
+    done (0), wrong by the user's mistake (2), interrupted (130) or told to end (143) has not died.
+    """
+    for left in range(restarts, -1, -1):
+        code = start()
+        if code in (0, 2, 130, Preempted.CODE) or not left:
+            return code
+        print(f'mmjax: died with exit code {code}; starting again ({left - 1} left)', file=sys.stderr, flush=True)
+    raise AssertionError
 
 
 def _wait(processes: Sequence[subprocess.Popen[bytes]], received: Sequence[int], *, grace: float) -> int:
@@ -154,6 +167,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _Parser(prog='scripts/launch/local', description=(__doc__ or '').partition(': ')[2])
     parser.add_argument('--processes', type=int, metavar='N', help='default: one a GPU; with --devices, 2')
     parser.add_argument('--devices', type=int, metavar='K', help='virtual CPU devices of each process; without: GPUs')
+    parser.add_argument('--restarts', type=int, default=0, metavar='N', help='start again where one dies, so often')
     parser.add_argument('--dry-run', action='store_true', help='only show what would be started')
     parser.epilog = 'after `--`: the verb of mmjax and its arguments'
     try:
@@ -161,7 +175,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         rest = argv[len(own) + 1 :]
         if not rest:
             raise UserError('nothing to run; give the verb after --, such as: -- train configs/easy_vqa.py')
-        group = environments(processes=given.processes, devices=given.devices, gpus=count_gpus(), port=free_port())
+        make = functools.partial(environments, processes=given.processes, devices=given.devices, gpus=count_gpus())
+        group = make(port=free_port())
+        if given.restarts < 0:
+            raise UserError(f'--restarts: {given.restarts} is below 0')
     except UserError as error:
         print(f'mmjax: error: {error}', file=sys.stderr)
         return 2
@@ -171,7 +188,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             changed = {k: v for k, v in environment.items() if os.environ.get(k) != v}
             print(' '.join([*(f'{name}={value!r}' for name, value in sorted(changed.items())), *command]))
         return 0
-    return launch(command, group)
+    return kept_up(lambda: launch(command, make(port=free_port())), restarts=given.restarts)
 
 
 if __name__ == '__main__':

@@ -1,7 +1,7 @@
 """Scores a split with a set of parameters."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -23,8 +23,9 @@ from mmjax.views.base import CLEAN, View
 class Scorer:
     """Evaluates an experiment's splits; compiles each way to ask the model, and what is asked, once for all of them."""
 
-    def __init__(self, experiment: Experiment, mesh: jax.sharding.Mesh):
-        self._experiment, self._mesh = experiment, mesh
+    def __init__(self, experiment: Experiment, mesh: jax.sharding.Mesh, *, beat: Callable[[], None] = lambda: None):
+        """beat: called after each batch."""
+        self._experiment, self._mesh, self._beat = experiment, mesh, beat
         self._compiled: dict[tuple[Predictor, Any], Callable[[Any, Batch], tuple[Outputs, Batch]]] = {}
         self._pairs = PairScorer(experiment, mesh)
 
@@ -32,7 +33,7 @@ class Scorer:
         """Returns the metrics and, per example of the split, the columns that the evaluator keeps, with `index`."""
         evaluator, labels = evaluation.evaluator, open_data(evaluation.data).labels
         size = self._experiment.batch_size
-        batches = eval_batches(evaluation.data, batch_size=size, rows=rows_here(size, self._mesh))
+        batches = self._beating(eval_batches(evaluation.data, batch_size=size, rows=rows_here(size, self._mesh)))
         if isinstance(evaluator, PairEvaluator):
             columns = self._pairs.columns(evaluator, batches, params)
             return evaluator.metrics(columns, labels), columns
@@ -53,6 +54,11 @@ class Scorer:
             parts.append({name: column[kept['weight'] > 0] for name, column in columns.items()})
         columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         return evaluator.metrics(columns, labels), columns
+
+    def _beating(self, batches: Iterator[Any]) -> Iterator[Any]:
+        for batch in batches:
+            self._beat()
+            yield batch
 
 
 @functools.partial(jax.jit, static_argnames='view')

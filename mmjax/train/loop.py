@@ -2,18 +2,22 @@
 
 Invariants, before and after each turn: `state.step` steps are done; the next batch is global batch `state.step`; rows
 up to that step are written. A checkpoint is saved after the rows of its step, so resuming loses and repeats nothing.
+Only the evaluations of a step may be cut off: they have no part in the state, and are made up for when it is resumed.
 """
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
 from mmjax.data import train_batches
-from mmjax.experiment import Experiment
+from mmjax.distributed.group import shared
+from mmjax.distributed.preemption import Preemption
+from mmjax.errors import Preempted
+from mmjax.experiment import Evaluation, Experiment
 from mmjax.failpoints import failpoint
 from mmjax.sharding import place_batch, rows_here
 from mmjax.train.checkpoint import Checkpoints
@@ -35,10 +39,15 @@ def run_steps(
     writers: Writers | None,
     stopwatch: Stopwatch,
     about: Callable[[int], dict[str, Any]],
+    preemption: Preemption,
+    beat: Callable[[], None],
 ) -> TrainState:
     """Trains from `state.step` to `experiment.steps`, evaluates what has `every`, saves. One process has writers.
 
-    shapes: the state's shapes and shardings (`abstract_state`).
+    shapes: the state's shapes and shardings (`abstract_state`). beat: called whenever something is done.
+
+    Raises:
+        Preempted: once the last finished step is saved.
     """
     start = int(state.step)
     step_fn = step_program(experiment, shapes)
@@ -51,60 +60,89 @@ def run_steps(
     )
     gradient_fn = jax.jit(functools.partial(source_gradient, experiment=experiment))
     progress = Progress(start=start, steps=experiment.steps, quiet=writers is None)
+
+    def evaluate(step: int, due: Mapping[str, Evaluation]) -> None:
+        for name, evaluation in due.items():
+            failpoint('loop/evaluating')
+            scores, _ = scorer.score(evaluation, state.evaluated)
+            scores = {f'{name}/{metric}': value for metric, value in scores.items()}
+            if writers:
+                writers.metrics(step, scores)
+            progress.say(f'step {step}  ' + '  '.join(f'{metric} {value:.4f}' for metric, value in scores.items()))
+
+    def save(step: int) -> None:
+        with preemption.shielded():
+            if writers:
+                writers.sync()
+            checkpoints.save(step, state, about=about(step))
+
     try:
+        known = shared(lambda: sorted(writers.known) if writers else [])
+        cut_off = [name for name in due_at(start, experiment) if not any(x.startswith(f'{name}/') for x in known)]
+        evaluate(start, {name: experiment.evals[name] for name in cut_off})
         for step in range(start + 1, experiment.steps + 1):
             waiting = time.perf_counter()
             failpoint('loop/batch')
             batch = next(batches)
+            beat()
             stopwatch.waited(time.perf_counter() - waiting)
             logs = step % experiment.log.every == 0  # whatever the length: a run that is prolonged has the same rows
-            with jax.set_mesh(mesh):
-                placed = place_batch(batch, mesh)
-                told = {}
-                if logs and experiment.log.source_gradients:
+            with preemption.shielded():
+                with jax.set_mesh(mesh):
+                    placed = place_batch(batch, mesh)
+                    told = {}
+                    if logs and experiment.log.source_gradients:
+                        jax.block_until_ready(state)
+                        paused, sources = time.perf_counter(), enumerate(experiment.data.parts)
+                        told = {f'grad_norm_of/{name}': float(gradient_fn(state, placed, i)) for i, name in sources}
+                        stopwatch.paused(time.perf_counter() - paused)
+                    state, metrics = step_fn(state, placed)
+                preemption.loses = step > start + 1
+                failpoint('loop/step')
+                if step == start + 1:
                     jax.block_until_ready(state)
-                    paused, sources = time.perf_counter(), enumerate(experiment.data.parts)
-                    told = {f'grad_norm_of/{name}': float(gradient_fn(state, placed, i)) for i, name in sources}
-                    stopwatch.paused(time.perf_counter() - paused)
-                state, metrics = step_fn(state, placed)
-            failpoint('loop/step')
-            if step == start + 1:
-                jax.block_until_ready(state)
-                stopwatch.restart(step)  # what was compiled is not part of the rate
+                    preemption.loses = True  # not before, as what compiles for long may be ended by force
+                    stopwatch.restart(step)  # what was compiled is not part of the rate
 
-            if logs:
-                values = {name: float(np.asarray(value)) for name, value in (metrics | told).items()}
-                timing = stopwatch.read(step)
-                if writers:
-                    writers.metrics(step, values)
-                    if timing:
-                        writers.timing(step, timing)
-                progress.show(
-                    step,
-                    loss=values['loss'],
-                    rate=timing.get('examples_per_second', 0.0),
-                    batch_size=experiment.batch_size,
-                )
+                if logs:
+                    values = {name: float(np.asarray(value)) for name, value in (metrics | told).items()}
+                    timing = stopwatch.read(step)
+                    if writers:
+                        writers.metrics(step, values)
+                        if timing:
+                            writers.timing(step, timing)
+                    progress.show(
+                        step,
+                        loss=values['loss'],
+                        rate=timing.get('examples_per_second', 0.0),
+                        batch_size=experiment.batch_size,
+                    )
+                if preemption.due(step):
+                    raise Preempted
 
-            due = {name: e for name, e in experiment.evals.items() if e.every and step % e.every == 0}
+            due = due_at(step, experiment)
             saves = step % experiment.checkpoint.every == 0 or step == experiment.steps
             if due or saves:
                 jax.block_until_ready(state)  # steps that are still computing belong to the rate, not to the pause
             paused = time.perf_counter()
-            for name, evaluation in due.items():
-                failpoint('loop/evaluating')
-                scores, _ = scorer.score(evaluation, state.evaluated)
-                scores = {f'{name}/{metric}': value for metric, value in scores.items()}
-                if writers:
-                    writers.metrics(step, scores)
-                progress.say(f'step {step}  ' + '  '.join(f'{metric} {value:.4f}' for metric, value in scores.items()))
+            evaluate(step, due)
             if saves:
-                if writers:
-                    writers.sync()
-                checkpoints.save(step, state, about=about(step))
+                save(step)
             stopwatch.paused(time.perf_counter() - paused)
         checkpoints.wait()
+        preemption.loses = False
+    except Preempted:
+        with preemption.shielded():
+            if preemption.loses:
+                save(int(state.step))
+            checkpoints.wait()
+        raise
     finally:
         progress.close()
         batches.close()
     return state
+
+
+def due_at(step: int, experiment: Experiment) -> dict[str, Evaluation]:
+    """The evaluations that follow a step."""
+    return {name: e for name, e in experiment.evals.items() if e.every and step and step % e.every == 0}

@@ -38,10 +38,14 @@ def rounded(value: float, *, digits: int = 6) -> float:
 
 
 class JsonLines:
-    """Rows appended to a file. Opening it drops the rows after `step`: a resumed run writes them again, equal."""
+    """Rows appended to a file. Opening it drops the rows after `step`: a resumed run writes them again, equal.
+
+    known: what the rows of that step hold already.
+    """
 
     def __init__(self, path: AnyPath, *, step: int):
         kept = [row for row in read_rows(path) if row['step'] <= step]
+        self.known = {name for row in kept if row['step'] == step for name in row}
         replacement = path.with_suffix('.tmp')
         replacement.write_text(''.join(json.dumps(row) + '\n' for row in kept))
         os.replace(replacement, path)
@@ -83,6 +87,11 @@ class Writers:
             # The same directory is the same run; runs of the same name elsewhere are not.
             identity = f'{run.name}-{hashlib.sha256(absolute(run).encode()).hexdigest()[:8]}'
             self._wandb = wandb_module.init(dir=str(local), name=run.name, config=config, resume='allow', id=identity)
+
+    @property
+    def known(self) -> set[str]:
+        """The names that the rows of the step that is gone on from hold already."""
+        return self._metrics.known
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         self._metrics.write({'step': step, **values})

@@ -6,7 +6,7 @@ import functools
 import io
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +17,8 @@ from mmjax.data import train_batches
 from mmjax.data.tokenizer import check_vocabularies
 from mmjax.data.transforms import transforms_of
 from mmjax.distributed.group import is_first, shared, together
+from mmjax.distributed.preemption import Preemption
+from mmjax.distributed.watchdog import watchdog
 from mmjax.evals.base import Columns
 from mmjax.experiment import Experiment
 from mmjax.failpoints import failpoint
@@ -49,14 +51,29 @@ def train(
 
     Raises:
         UserError: on a config that cannot run, data that cannot be read, or a directory that holds another run.
+        Preempted: on SIGTERM, once the last finished step is saved.
     """
-    run = path_of(workdir)
+    preemption = Preemption()
+    with preemption.listening(), watchdog(experiment.patience) as beat:
+        return _trained(experiment, path_of(workdir), preemption, beat, config_file=config_file, report=report)
+
+
+def _trained(
+    experiment: Experiment,
+    run: AnyPath,
+    preemption: Preemption,
+    beat: Callable[[], None],
+    *,
+    config_file: str | None,
+    report: bool,
+) -> dict[str, float]:
     # Whatever can be wrong is found before the directory is made; a finished run only tells its results.
     prepared = None if is_finished(run) else prepare(experiment, run=run)
     with claimed(run, experiment) if is_first() else contextlib.nullcontext():
         if not is_finished(run):
             check_common(run)
-            _train(experiment, run, prepared or prepare(experiment, run=run), config_file)
+            prepared = prepared or prepare(experiment, run=run)
+            _train(experiment, run, prepared, preemption, beat, config_file=config_file)
         results = shared(lambda: read_results(run))
         if not report:
             return results
@@ -116,7 +133,15 @@ def has_checkpoint(run: AnyPath) -> bool:
     return bool(steps_in(run / 'checkpoints'))
 
 
-def _train(experiment: Experiment, run: AnyPath, prepared: Prepared, config_file: str | None) -> None:
+def _train(
+    experiment: Experiment,
+    run: AnyPath,
+    prepared: Prepared,
+    preemption: Preemption,
+    beat: Callable[[], None],
+    *,
+    config_file: str | None,
+) -> None:
     """Fills a claimed directory: manifest, checkpoints, metrics, and when all is done predictions and results."""
     mesh, batch, shapes, start = prepared
     parameters, trained = (
@@ -142,7 +167,8 @@ def _train(experiment: Experiment, run: AnyPath, prepared: Prepared, config_file
     if is_first():
         log = experiment.log
         writers = Writers(run, step=step, tensorboard=log.tensorboard, wandb=log.wandb, config=dumped)
-    scorer = Scorer(experiment, mesh)
+    scorer = Scorer(experiment, mesh, beat=beat)
+    beat()
     try:
         state = run_steps(
             experiment,
@@ -154,6 +180,8 @@ def _train(experiment: Experiment, run: AnyPath, prepared: Prepared, config_file
             writers=writers,
             stopwatch=Stopwatch(work=_work(experiment, shapes, batch), peak_flops=_peak_flops(mesh)),
             about=lambda step: {'data_position': step, 'config': dumped},
+            preemption=preemption,
+            beat=beat,
         )
     finally:
         checkpoints.close()
