@@ -2,7 +2,8 @@
 
     MMJAX_FAIL='checkpoint/saving@2=kill'    # at the second time that a process comes to this place
 
-Several are joined by `;`. Without the variable nothing happens. `mmjax/faults/` uses them; nobody else should.
+Several are joined by `;`. `1:checkpoint/saving@2=kill` is for process 1 of a group alone. Without the variable nothing
+happens. `mmjax/faults/` uses them; nobody else should.
 """
 
 import errno
@@ -25,6 +26,7 @@ PLACES = (
     'checkpoint/sealed',
     'checkpoint/restoring',
     'checkpoint/restored',
+    'data/reading',  # of a batch, in a thread or in a process of its own
     'loop/batch',  # the next batch is asked for
     'loop/step',  # a step has been started
     'loop/evaluating',
@@ -90,7 +92,10 @@ def plan(asked: str) -> Mapping[tuple[str, int], str]:
     """
     found = {}
     for part in filter(None, asked.split(';')):
-        where, _, action = part.partition('=')
+        process, colon, own = part.rpartition(':')
+        if colon and process != os.environ.get('MMJAX_PROCESS', '0'):
+            continue
+        where, _, action = own.partition('=')
         place, _, time_of_it = where.partition('@')
         if place not in PLACES:
             raise UserError(f'{VARIABLE}: no place {place!r}{nearest(place, PLACES)} (there are {", ".join(PLACES)})')

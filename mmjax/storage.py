@@ -5,7 +5,9 @@ at all; the newest writer wins.
 """
 
 import contextlib
+import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +19,9 @@ from mmjax.errors import UserError
 
 AnyPath = Path | epath.Path
 """Of a disk, or of an object store, with the methods of the former."""
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What a disk says that has no room."""
 
 EXTRAS = {'gs': 'gcs', 'gcs': 'gcs', 's3': 's3', 's3a': 's3'}  # by scheme, of this package
 
@@ -81,8 +86,12 @@ def write_bytes(path: AnyPath, content: bytes) -> None:
         path.write_bytes(content)
         return
     temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)  # half of it would keep a full disk full
+        raise
 
 
 def create(path: AnyPath, content: bytes) -> bool:
@@ -93,6 +102,11 @@ def create(path: AnyPath, content: bytes) -> bool:
     except FileExistsError:
         return False
     return True
+
+
+def room(directory: AnyPath) -> float:
+    """Bytes that are free where a directory is; infinite in a store."""
+    return float('inf' if is_url(directory) else shutil.disk_usage(directory).free)
 
 
 def modified(path: AnyPath) -> float:

@@ -18,7 +18,8 @@ def never_been_there(monkeypatch):
 
 
 def test_it_happens_at_the_time_that_is_named(monkeypatch):
-    monkeypatch.setenv(VARIABLE, 'loop/step@2=raise;metrics/writing=full')
+    monkeypatch.setenv('MMJAX_PROCESS', '1')
+    monkeypatch.setenv(VARIABLE, '0:loop/step=kill;1:loop/step@2=raise;metrics/writing=full')
     failpoint('loop/step')
     with pytest.raises(Injected):
         failpoint('loop/step')

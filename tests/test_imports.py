@@ -30,7 +30,7 @@ ALLOWED = {
     'plan': EXPERIMENT | {'experiment', 'train'},
     'attribution': EXPERIMENT | {'experiment', 'train'},
     'study': EXPERIMENT | {'experiment', 'train', 'attribution'},
-    'faults': EXPERIMENT | {'experiment', 'train', 'study'},
+    'faults': EXPERIMENT | {'experiment', 'train', 'study', 'cli'},
     'cli': EXPERIMENT | {'experiment', 'train', 'attribution', 'plan', 'study'},
 }
 # library: where alone it may be imported (a room, or one file).

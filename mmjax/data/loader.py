@@ -21,6 +21,7 @@ from mmjax.data.cache import Cached
 from mmjax.data.lengths import recorded
 from mmjax.data.prepare import data_dir
 from mmjax.errors import UserError
+from mmjax.failpoints import failpoint
 
 HostBatch = dict[str, np.ndarray]  # of one process, before it is placed on devices
 
@@ -144,6 +145,7 @@ def generator(seed: int, place: int, position: int) -> np.random.Generator:
 
 
 def _train_batch(stream: Stream, number: int, *, seed: int, batch_size: int, rows: Sequence[int]) -> HostBatch:
+    failpoint('data/reading')
     examples = stream.examples([number * batch_size + row for row in rows], seed=seed)
     return stack(examples) | {'weight': np.ones(len(rows), np.float32)}
 

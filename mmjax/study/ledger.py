@@ -5,6 +5,8 @@ import contextlib
 import fcntl
 import json
 import os
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,12 @@ import numpy as np
 
 from mmjax.errors import UserError
 from mmjax.failpoints import failpoint
+from mmjax.storage import FULL
 from mmjax.study.study import Study
 from mmjax.train.metrics import read_rows
+
+PATIENCE = 600.0  # seconds that a finished run waits for a disk that is full
+PAUSE = 1.0  # between tries
 
 
 class Ledger:
@@ -47,14 +53,30 @@ class Ledger:
         return {row['run']: row for row in read_rows(self._path) if 'run' in row}
 
     def add(self, row: dict[str, Any]) -> None:
-        """Appends a run. A line that a killed process left unfinished is cut off first."""
-        with self._alone('r+') as file:
-            text = file.read()
-            end = text.rfind('\n') + 1
+        """Appends a run. A line that a killed process left unfinished is cut off first.
+
+        Raises:
+            UserError: where the disk stays full for `PATIENCE` seconds; what was finished before is there.
+        """
+        until = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return self._append(row)
+            except OSError as error:
+                if error.errno not in FULL:
+                    raise
+                if time.monotonic() > until:
+                    raise UserError(f'{self._path}: {error.strerror}; make room, and give the same command') from error
+                print(f'mmjax: {self._path}: {error.strerror}; trying again', file=sys.stderr, flush=True)
+                time.sleep(PAUSE)
+
+    def _append(self, row: dict[str, Any]) -> None:
+        with self._alone('rb+') as file:
+            end = file.read().rfind(b'\n') + 1
             file.seek(end)
             file.truncate()
             failpoint('ledger/writing')
-            file.write(json.dumps(row) + '\n')
+            file.write(json.dumps(row).encode() + b'\n')
             file.flush()
             os.fsync(file.fileno())
 

@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import os
+import sys
 from collections.abc import Mapping
 from textwrap import shorten
 from typing import Any
@@ -15,10 +16,12 @@ from mmjax.distributed.group import is_first, shared
 from mmjax.errors import UserError
 from mmjax.failpoints import failpoint
 from mmjax.paths import flat, nested
-from mmjax.storage import AnyPath, absolute, is_url, path_of, write_bytes
+from mmjax.storage import AnyPath, absolute, is_url, path_of, room, write_bytes
 from mmjax.train.digests import Leaves, digests, kinds
 from mmjax.train.seals import Sealer, is_whole
 
+MARGIN = 1.2  # times the bytes of the arrays: what has to be free before a checkpoint is begun
+MIB = 2**20
 DAMAGED = 'damaged'  # a directory beside the checkpoints: Orbax reads theirs
 
 
@@ -54,12 +57,12 @@ class Checkpoints:
         self._directory = path_of(absolute(path_of(directory)))
         if is_url(self._directory) and not os.fspath(self._directory).startswith('gs://'):
             raise UserError(f'{self._directory}: checkpoints go to a disk or to gs://, which is what Orbax writes to')
-        options = ocp.CheckpointManagerOptions(read_only=True, create=False, save_interval_steps=0)
+        self._options = ocp.CheckpointManagerOptions(read_only=True, create=False, save_interval_steps=0)
         if keep is not None:
             policy = _NewestWhole(keep, self._directory)
-            options = ocp.CheckpointManagerOptions(preservation_policy=policy, cleanup_tmp_directories=True)
-        self._manager = ocp.CheckpointManager(self._directory, options=options)
-        self._sealer = Sealer(self._directory)
+            self._options = ocp.CheckpointManagerOptions(preservation_policy=policy, cleanup_tmp_directories=True)
+        self._manager = ocp.CheckpointManager(self._directory, options=self._options)
+        self._sealer, self._saving = Sealer(self._directory), -1
 
     @property
     def steps(self) -> list[int]:
@@ -78,10 +81,19 @@ class Checkpoints:
         return sorted(damaged_in(self._directory))
 
     def save(self, step: int, state: Any, *, about: dict[str, Any]) -> None:
-        """Starts saving; returns once the arrays are copied, so that the next step may donate them."""
+        """Starts saving; returns once the arrays are copied, so that the next step may donate them.
+
+        Where the disk has no room it says so, and saves nothing: `steps` tells what there is.
+        """
         failpoint('checkpoint/before')
+        self._settle()
         there, aside = shared(lambda: [step in self._manager.all_steps(), step in damaged_in(self._directory)])
         if there and not aside:
+            return
+        needed = MARGIN * sum(x.nbytes for x in jax.tree.leaves(state))
+        free = shared(lambda: min(room(self._directory), sys.float_info.max))
+        if free < needed:
+            _say(f'checkpoint {step} is not saved: {needed / MIB:.1f} MiB needed, {free / MIB:.1f} MiB are free')
             return
         if there:  # the same step is written anew
             self._manager.delete(step)
@@ -91,6 +103,7 @@ class Checkpoints:
         about = about | {'leaves': digests(state)}
         arguments = ocp.args.Composite(state=ocp.args.StandardSave(state), about=ocp.args.JsonSave(about))
         self._manager.save(step, args=arguments, force=True)  # also one before a step that was put aside
+        self._saving = step
         self._sealer.begin(step)
         failpoint('checkpoint/saving')
 
@@ -156,10 +169,13 @@ class Checkpoints:
     def _saved(self, step: int) -> Leaves:
         """What its arrays were when a step was saved."""
         try:
-            about = ocp.JsonCheckpointHandler().restore(self._part(step, 'about'))
-            return about['leaves']
+            return self.about(step)['leaves']
         except Exception as error:
             raise Damaged(f'{self._directory / str(step)}: is damaged (about: {error})') from error
+
+    def about(self, step: int) -> dict[str, Any]:
+        """What was saved beside the arrays of a step: the data position, the config, and what each array was."""
+        return ocp.JsonCheckpointHandler().restore(self._part(step, 'about'))
 
     def leaves(self, step: int, *, part: str) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes and dtypes of the arrays in 'params' or 'ema', by their paths; none where that is None."""
@@ -177,9 +193,21 @@ class Checkpoints:
         return {path: jax.device_put(x, like[path].sharding) for path, x in flat(restored[part]).items()}
 
     def wait(self) -> None:
-        """Returns when everything that was saved is on disk."""
-        self._manager.wait_until_finished()
+        """Returns when everything that was saved is on disk, or has failed."""
+        self._settle()
         self._sealer.wait()
+
+    def _settle(self) -> None:
+        """Ends the save that is under way. One that failed is taken back, with what it had written: training goes on.
+        In a group the others wait for the part that is missing, so there it ends the run.
+        """
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:  # of TensorStore, Orbax or the disk
+            if jax.process_count() > 1:
+                raise
+            _say(f'checkpoint {self._saving} is not saved: {shorten(str(error), 200)}')
+            self._manager = ocp.CheckpointManager(self._directory, options=self._options)  # which tidies up
 
     def _part(self, step: int, part: str) -> Any:
         """A path, which Orbax declares as one of its own kind."""
@@ -188,6 +216,11 @@ class Checkpoints:
     def close(self) -> None:
         self._manager.close()
         self._sealer.close()
+
+
+def _say(line: str) -> None:
+    if is_first():
+        print(f'mmjax: {line}', file=sys.stderr, flush=True)
 
 
 def steps_in(directory: AnyPath) -> list[int]:

@@ -16,7 +16,7 @@ import numpy as np
 from mmjax.data import train_batches
 from mmjax.distributed.group import shared
 from mmjax.distributed.preemption import Preemption
-from mmjax.errors import Preempted
+from mmjax.errors import Preempted, UserError
 from mmjax.experiment import Evaluation, Experiment
 from mmjax.failpoints import failpoint
 from mmjax.sharding import place_batch, rows_here
@@ -72,9 +72,8 @@ def run_steps(
 
     def save(step: int) -> None:
         with preemption.shielded():
-            if writers:
-                writers.sync()
-            checkpoints.save(step, state, about=about(step))
+            if shared(lambda: writers.sync() if writers else True):  # none is newer than its rows
+                checkpoints.save(step, state, about=about(step))
 
     try:
         known = shared(lambda: sorted(writers.known) if writers else [])
@@ -131,6 +130,11 @@ def run_steps(
             stopwatch.paused(time.perf_counter() - paused)
         checkpoints.wait()
         preemption.loses = False
+        if experiment.steps not in shared(lambda: checkpoints.steps):
+            raise UserError(
+                f'the last step, {experiment.steps}, could not be saved, so nothing is scored; make room, and give the '
+                'same command: it goes on from the last checkpoint'
+            )
     except Preempted:
         with preemption.shielded():
             if preemption.loses:

@@ -11,7 +11,8 @@ from typing import Any
 
 from mmjax.errors import UserError
 from mmjax.failpoints import failpoint
-from mmjax.storage import AnyPath, Spool, absolute
+from mmjax.storage import FULL, AnyPath, Spool, absolute, write_bytes
+from mmjax.train.board import Board
 
 
 def read_rows(path: AnyPath) -> list[dict[str, Any]]:
@@ -40,28 +41,48 @@ def rounded(value: float, *, digits: int = 6) -> float:
 class JsonLines:
     """Rows appended to a file. Opening it drops the rows after `step`: a resumed run writes them again, equal.
 
+    Where the disk is full, rows wait in memory until it is not; the file holds whole rows alone.
+
     known: what the rows of that step hold already.
     """
 
     def __init__(self, path: AnyPath, *, step: int):
         kept = [row for row in read_rows(path) if row['step'] <= step]
         self.known = {name for row in kept if row['step'] == step for name in row}
-        replacement = path.with_suffix('.tmp')
-        replacement.write_text(''.join(json.dumps(row) + '\n' for row in kept))
-        os.replace(replacement, path)
-        self._file = path.open('a')
+        write_bytes(path, ''.join(json.dumps(row) + '\n' for row in kept).encode())
+        self._path, self._file = path, path.open('ab', buffering=0)
+        self._end, self._waiting, self._full = self._file.tell(), b'', False
 
     def write(self, row: Mapping[str, int | float]) -> None:
-        failpoint('metrics/writing')
-        self._file.write(json.dumps({name: finite(value) for name, value in row.items()}) + '\n')
-        self._file.flush()
+        self._waiting += (json.dumps({name: finite(value) for name, value in row.items()}) + '\n').encode()
+        self._flush()
 
-    def sync(self) -> None:
-        """Returns when all rows are on disk: called before a checkpoint, so that none is newer than the rows."""
-        os.fsync(self._file.fileno())
+    def sync(self) -> bool:
+        """Whether all rows are on disk: asked before a checkpoint, so that none is newer than the rows."""
+        self._flush()
+        if not self._waiting:
+            os.fsync(self._file.fileno())
+        return not self._waiting
 
     def close(self) -> None:
+        self._flush()
         self._file.close()
+
+    def _flush(self) -> None:
+        try:
+            failpoint('metrics/writing')
+            left = self._waiting
+            while left:  # a disk may take a part
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            self._file.truncate(self._end)
+            if not self._full:
+                print(f'mmjax: {self._path}: {error.strerror}; its rows wait', file=sys.stderr, flush=True)
+            self._full = True
+        else:
+            self._end, self._waiting, self._full = self._end + len(self._waiting), b'', False
 
 
 class Writers:
@@ -74,9 +95,7 @@ class Writers:
         self._timing = JsonLines(local / 'timing.jsonl', step=step)
         self._board, self._wandb = None, None
         if tensorboard:
-            from tensorboardX import SummaryWriter
-
-            self._board = SummaryWriter(str(local / 'tensorboard'), purge_step=step + 1 if step else None)
+            self._board = Board(local / 'tensorboard', step=step)
         if wandb:
             try:
                 import wandb as wandb_module  # pyright: ignore[reportMissingImports]
@@ -104,16 +123,17 @@ class Writers:
     def _mirror(self, step: int, values: Mapping[str, float]) -> None:
         if self._board:
             for name, value in values.items():
-                self._board.add_scalar(name, value, step)
+                self._board.add(name, value, step)
         if self._wandb:
             self._wandb.log(dict(values), step=step)
 
-    def sync(self) -> None:
-        """Returns when all rows are where the run is."""
-        self._metrics.sync()
+    def sync(self) -> bool:
+        """Whether all rows are where the run is."""
+        whole = self._metrics.sync()
         if self._board:
             self._board.flush()
         self._spool.sync()
+        return whole
 
     def close(self) -> None:
         self._metrics.close()
