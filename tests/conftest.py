@@ -4,10 +4,12 @@ And what many tests share: random parameters, small tokens, a small batch.
 """
 
 import atexit
+import functools
 import importlib.metadata
 import os
 import shutil
 import tempfile
+import types
 
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} --xla_force_host_platform_device_count=8'.strip()
@@ -28,6 +30,7 @@ import flax.linen as nn
 import hypothesis
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 from flax import struct
@@ -45,6 +48,19 @@ def _pytree_dataclass(cls: type, **kwargs: Any) -> type:
 _struct_dataclass, struct.dataclass = struct.dataclass, _pytree_dataclass
 # Linen clones a bound module with its dicts frozen, against their annotation: only methods are checked.
 nn.Module.__no_type_check__ = True
+
+
+def _jaxtyped(fn: Any = None, *, typechecker: Any) -> Any:
+    # No array comes to mmjax.config, and its small functions are called 100,000 times to read the flags of a study:
+    # their types are checked as elsewhere, without a record of the shapes of each call, which takes most of the time.
+    if fn is None:
+        return functools.partial(_jaxtyped, typechecker=typechecker)
+    if isinstance(fn, types.FunctionType) and fn.__module__.startswith('mmjax.config'):
+        return typechecker(fn)
+    return _shapes_and_types(fn, typechecker=typechecker)
+
+
+_shapes_and_types, jaxtyping.jaxtyped = jaxtyping.jaxtyped, _jaxtyped
 install_import_hook('mmjax', 'beartype.beartype')
 
 # Most examples trace or compile something: few of them, no deadline, and the same ones every time.
