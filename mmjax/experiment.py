@@ -132,7 +132,7 @@ class Experiment:
     balance: Balance = field(default=NO_BALANCE, metadata={'old': NO_BALANCE})
     init_from: InitFrom = field(default=NO_INIT, metadata={'old': NO_INIT})
     deterministic: bool = field(default=False, metadata={'old': False})
-    patience: float = field(default=1800.0, metadata={'old': 0.0})
+    patience: float = field(default=1800.0, metadata={'old': 1800.0})
 
     def check(self) -> None:
         """Raises UserError on values that no run could have, before anything costly starts."""

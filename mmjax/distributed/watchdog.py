@@ -32,17 +32,21 @@ def watchdog(patience: float) -> Iterator[Callable[[], None]]:
     def beat() -> None:
         last[0] = time.monotonic()
 
+    def arm() -> None:
+        """A thread that needs no Python to run: what holds the interpreter for good is ended by it."""
+        faulthandler.dump_traceback_later(patience + FROZEN, exit=True, file=sys.__stderr__ or sys.stderr)
+
     def watch() -> None:
         pause = min(1.0, patience / 10)
         while not ended.wait(pause):
-            # Its own thread needs no Python to run: what holds the interpreter for good is ended by it.
-            faulthandler.dump_traceback_later(patience + FROZEN, exit=True)
+            arm()
             if time.monotonic() - last[0] > patience:
                 _end(patience)
         faulthandler.cancel_dump_traceback_later()
 
     before = os.environ.get('PYTHONFAULTHANDLER')
     os.environ['PYTHONFAULTHANDLER'] = '1'  # children print their stacks when they are aborted
+    arm()
     watching = threading.Thread(target=watch, daemon=True)
     watching.start()
     try:
@@ -61,7 +65,7 @@ def _end(patience: float) -> None:
         file=sys.stderr,
         flush=True,
     )
-    faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
+    faulthandler.dump_traceback(file=sys.__stderr__ or sys.stderr, all_threads=True)
     children = _children()
     for number in (signal.SIGABRT, signal.SIGKILL):  # the first prints, the second also ends what is stopped
         for child in children:

@@ -8,7 +8,9 @@ import time
 
 import pytest
 
-from mmjax.distributed.local import count_gpus, environments, launch, main
+from mmjax.cli.restarts import kept_up_alone
+from mmjax.distributed import local
+from mmjax.distributed.local import count_gpus, environments, kept_up, launch, main
 from mmjax.errors import UserError
 
 
@@ -101,3 +103,23 @@ def test_the_command_line(capsys):
     assert main(['--devices', '1']) == 2
     assert main(['--devises', '1', '--', 'train']) == 2
     assert 'nothing to run' in capsys.readouterr().err
+
+
+def test_what_dies_is_started_again(capsys):
+    def ends(*codes):
+        left = list(codes)
+        return lambda: left.pop(0)
+
+    assert kept_up(ends(137, 1, 0), restarts=5) == 0
+    assert capsys.readouterr().err.count('starting again') == 2
+    assert kept_up(ends(1, 137, 0), restarts=1) == 137  # that often and not more
+    for code in (0, 2, 130, 143):
+        assert kept_up(ends(code), restarts=5) == code
+
+
+@pytest.mark.parametrize('given', [['--restarts', '3'], ['--restarts=3']])
+def test_a_supervised_command_is_the_same_without_its_flag(given, monkeypatch):
+    asked = []
+    monkeypatch.setattr(local, 'launch', lambda command, environments: asked.append(command[3:]) or 0)
+    assert kept_up_alone(['train', 'x.py', *given, '--steps', '3'], restarts=3) == 0
+    assert asked == [['train', 'x.py', '--steps', '3']]
