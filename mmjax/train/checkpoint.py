@@ -175,7 +175,7 @@ class Checkpoints:
 
     def about(self, step: int) -> dict[str, Any]:
         """What was saved beside the arrays of a step: the data position, the config, and what each array was."""
-        return ocp.JsonCheckpointHandler().restore(self._part(step, 'about'))
+        return dict(ocp.JsonCheckpointHandler().restore(self._part(step, 'about')))
 
     def leaves(self, step: int, *, part: str) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes and dtypes of the arrays in 'params' or 'ema', by their paths; none where that is None."""
