@@ -20,7 +20,7 @@ def wait_until(condition, *, seconds: float = 10) -> None:
 
 def test_an_interrupted_setup_heals(clone: Clone):
     clone.add_python('3.12.4')
-    process = clone.start('mmjax', SLOW='1.5')
+    process = clone.start('mmjax', SLOW='4')
     wait_until(lambda: clone.made('uv'))
     process.kill()  # the launcher alone: its uv goes on writing, and the next set-up must not run beside it
     process.communicate()
