@@ -73,12 +73,10 @@ def kept_up(start: Callable[[], int], *, restarts: int) -> int:
     """Starts something, such as a `launch`, again as often as that where it dies; returns its last exit code. What is
     done (0), wrong by the user's mistake (2), interrupted (130) or told to end (143) has not died.
     """
-    for left in range(restarts, -1, -1):
-        code = start()
-        if code in (0, 2, 130, Preempted.CODE) or not left:
-            return code
-        print(f'mmjax: died with exit code {code}; starting again ({left - 1} left)', file=sys.stderr, flush=True)
-    raise AssertionError
+    while (code := start()) not in (0, 2, 130, Preempted.CODE) and restarts:
+        restarts -= 1
+        print(f'mmjax: died with exit code {code}; starting again ({restarts} left)', file=sys.stderr, flush=True)
+    return code
 
 
 def _wait(processes: Sequence[subprocess.Popen[bytes]], received: Sequence[int], *, grace: float) -> int:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 import psutil
@@ -49,5 +50,7 @@ def test_what_holds_the_interpreter_is_ended_too():
 
 
 def test_no_patience_is_for_ever():
+    before = threading.active_count()
     with watchdog(0.0) as beat:
         beat()
+        assert threading.active_count() == before  # nobody watches
