@@ -1,4 +1,4 @@
-"""The last full result of `scripts/faults/kill` is that of today's stages and bars. Short ones: test_trouble.py."""
+"""The last full result of `scripts/faults/kill`: of every place that it names today. It has no short form here yet."""
 
 import json
 from pathlib import Path
