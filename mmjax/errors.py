@@ -1,7 +1,11 @@
 """The exceptions that are no bugs: "the user can mend this", with hints and the commonest check; and "told to end"."""
 
 import difflib
+import errno
 from collections.abc import Collection, Iterable
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What a disk says that has no room."""
 
 
 class UserError(Exception):

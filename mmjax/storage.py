@@ -5,7 +5,6 @@ at all; the newest writer wins.
 """
 
 import contextlib
-import errno
 import os
 import shutil
 import tempfile
@@ -19,9 +18,6 @@ from mmjax.errors import UserError
 
 AnyPath = Path | epath.Path
 """Of a disk, or of an object store, with the methods of the former."""
-
-FULL = (errno.ENOSPC, errno.EDQUOT)
-"""What a disk says that has no room."""
 
 EXTRAS = {'gs': 'gcs', 'gcs': 'gcs', 's3': 's3', 's3a': 's3'}  # by scheme, of this package
 

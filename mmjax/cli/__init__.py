@@ -16,7 +16,7 @@ from mmjax.cli.restarts import kept_up_alone
 from mmjax.cli.train import Eval, Train
 from mmjax.cli.verb import Run, Trusting, Verb, checked
 from mmjax.config.parsing import named_values, parse
-from mmjax.errors import Preempted, UserError, nearest
+from mmjax.errors import FULL, Preempted, UserError, nearest
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -147,6 +147,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `mmjax … --help | head` has read enough
         return 0
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        where = f'{error.filename}: ' if error.filename else ''
+        resume = '; it goes on from the last checkpoint' if argv[0] in ('train', 'study') else ''
+        print(f'mmjax: error: {where}{error.strerror}; make room, and give the same command{resume}', file=sys.stderr)
+        return 2
 
 
 def _main(argv: list[str]) -> int:

@@ -18,15 +18,17 @@ from typing import IO, NoReturn
 from mmjax.distributed.join import COORDINATOR, PROCESS, PROCESSES
 from mmjax.errors import Preempted, UserError
 
-GRACE = 10.0  # seconds for the others to end by themselves when one has failed; then they are told, then killed
+GRACE = 5.0  # seconds for the others to end by themselves when one has failed; then they are told, then killed
+TOLD = 20.0  # seconds for all to end, and to save before, where they are told from outside
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def launch(command: Sequence[str], environments: Sequence[Mapping[str, str]], *, grace: float = GRACE) -> int:
     """Runs one process an environment until all have ended, and returns the exit code of the first that failed, or 0.
 
-    Output of the first process is its own; lines of the others begin with `[i] `. Signals reach all of them. When one
-    fails the others have `grace` seconds to end, as many after SIGTERM, and are killed then.
+    Output of the first process is its own; lines of the others begin with `[i] `. Signals reach all of them, and leave
+    them `TOLD` seconds to end. When one fails the others have `grace` seconds to end. Then, in either case, as many
+    after SIGTERM, and they are killed.
     """
     processes: list[subprocess.Popen[bytes]] = []
     received: list[int] = []
@@ -87,7 +89,7 @@ def _wait(processes: Sequence[subprocess.Popen[bytes]], received: Sequence[int],
         if failed and not code:
             code = _exit_code(failed[0])
         if (failed or received) and ends is None:
-            ends = time.monotonic() + grace
+            ends = time.monotonic() + (grace if failed else TOLD)
         if ends is not None and time.monotonic() > ends:
             number = next(escalation, signal.SIGKILL)
             for process in processes:

@@ -1,16 +1,20 @@
 """Disk full: training goes on, nothing is announced that is not on disk, and saving begins again when there is room.
 
 A run trains on a file system of its own in memory (`unshare`, `mount`: Linux, as root or where users may have name
-spaces). While it trains a ballast takes all that is free, for several checkpoints, and is taken away. Survived: it ends
-as the run that nothing was done to, bit for bit; it said that it did not save; at no moment had it fewer whole
-checkpoints than before, once there was one; each that it left can be read. Rows and a study's ledger meet the same.
+spaces). While it trains a ballast takes all that is free, and is taken away some time after the run has told of it.
+Survived: it ends as the run that nothing was done to, bit for bit; it said that it did not save; at no moment had it
+fewer whole checkpoints than before, once there was one; each that it left can be read. Rows and a study's ledger meet
+the same.
 """
 
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,7 +31,8 @@ from mmjax.train.checkpoint import steps_in
 
 VICTIM = str(Path(__file__).with_name('victim.py'))
 SIZE = 16 << 20  # bytes of the file system: some checkpoints of the victim, of 2 MiB each
-LONG = ['--steps', '400', '--checkpoint.every', '20', '--checkpoint.keep', '2', '--evals.held-out.every', '50']
+LONG = ['--steps', '800', '--checkpoint.every', '20', '--checkpoint.keep', '2', '--evals.held-out.every', '50']
+FULL_FOR = 1.0  # seconds, at most, that the disk stays full after it was told
 INSIDE = 'MMJAX_FAULTS_INSIDE'
 
 
@@ -45,16 +50,16 @@ def run(*, trials: int, seed: int) -> list[Trial]:
             return [Trial('whole', f'the run that nothing is done to: {ended}')]
         done = []
         for number in range(trials):
-            done.append(Trial('checkpoints', _run(starter, small, whole, rng)))
+            done.append(Trial('checkpoints', _run(starter, small / f'run-{number}', whole, rng)))
+            shutil.rmtree(small / f'run-{number}')
             done.append(Trial('rows', _rows(starter, base / f'rows-{number}', whole, rng)))
             done.append(Trial('ledger', _ledger(small, number)))
         subprocess.run(['umount', small], check=True)
         return done
 
 
-def _run(starter: Starter, small: Path, whole: Path, rng: np.random.Generator) -> str:
-    run, ballast = small / 'run', small / 'ballast'
-    fewer: list[str] = []
+def _run(starter: Starter, run: Path, whole: Path, rng: np.random.Generator) -> str:
+    ballast, fewer = run.with_name('ballast'), []
     ended, watched = threading.Event(), threading.Thread(target=lambda: _watch(run / 'checkpoints', ended, fewer))
     start = starter.start('train', VICTIM, *LONG, '--workdir', run)
     watched.start()
@@ -62,23 +67,23 @@ def _run(starter: Starter, small: Path, whole: Path, rng: np.random.Generator) -
         first = int(rng.integers(20, 160))
         start.until(lambda: _count(run) > first)
         _fill(ballast)
-        times = int(rng.integers(1, 4))
-        if not start.until(lambda: start.said.count('is not saved') >= times):
+        if not start.until(lambda: 'is not saved' in start.said):
             return f'did not say that it does not save: {start.said[-500:]}'
+        time.sleep(rng.uniform(0, FULL_FOR))
         kept = steps_in(run / 'checkpoints')
         ballast.unlink()
         if not start.until(lambda: bool(set(steps_in(run / 'checkpoints')) - set(kept))):
             return f'did not save any more when there was room: {start.said[-500:]}'
         end = start.ended()
     finally:
+        start.send(signal.SIGKILL)
+        start.ended()
         ended.set()
         watched.join()
         ballast.unlink(missing_ok=True)
     if end is None or end.code:
         return f'did not end: {end}'
-    wrong = difference(run, whole) or '; '.join(fewer)
-    subprocess.run(['rm', '-r', str(run)], check=True)
-    return wrong
+    return difference(run, whole) or '; '.join(fewer)
 
 
 def _fill(ballast: Path) -> None:

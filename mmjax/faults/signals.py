@@ -4,7 +4,7 @@ SIGTERM at each stage of a run, by the run itself at one of the places of `mmjax
 random moment. Survived: exit code 143 (of one that had not begun, death by the signal) within `SOON` seconds; the
 newest checkpoint is that of the last row; the same command then makes of it the run that was never told to end. Hangs:
 of the loop, of a worker that reads data, of a file that never answers, of a frozen process of a group, of an error in
-one of two. Survived: within `PATIENCE` and `SOON` seconds no process of the run is left; the exit code is not 0; the
+one of two. Survived: within `GONE` seconds no process of the run is left; the exit code is not 0; the
 stacks that were printed name where it hung; then as before.
 """
 
@@ -30,6 +30,7 @@ from mmjax.train.metrics import read_rows
 
 SOON = 10.0  # seconds from the signal to the end
 PATIENCE = 15.0  # of a run that is to hang: seconds; compiling takes less
+GONE = 30.0  # seconds after which nothing of what hung is left
 PLACES = (  # and the time at which they are met
     'loop/batch@4',
     'loop/batch@37',
@@ -143,8 +144,8 @@ def _hang(
     ended = start.ended(within=NEVER)
     watched.join()
     left = [one for one in family if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
-    if ended is None or not ended.code:
-        return Trial(name, f'was not ended: {ended}')
+    if ended is None or not ended.code or ended.seconds > GONE:
+        return Trial(name, f'was not ended, or not in time: {ended}')
     if left:
         return Trial(name, f'left {left}')
     if named not in ended.said or 'nothing was done for' not in ended.said:
@@ -195,7 +196,7 @@ def _group(
     text = said.read_text(errors='replace')
     if left or (ended != code if code else not ended):
         return Trial(name, f'ended with {ended}, left {left}: {text[-1500:]}')
-    if late > SOON + (0 if code else PATIENCE + SOON):
+    if late > (SOON if code else GONE):
         return Trial(name, f'ended after {late:.1f} s')
     if code == 143 and (wrong := _newest_is_last(run)):
         return Trial(name, wrong)

@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from mmjax.errors import UserError
+from mmjax.errors import FULL, UserError
 from mmjax.failpoints import failpoint
-from mmjax.storage import FULL
 from mmjax.study.study import Study
 from mmjax.train.metrics import read_rows
 

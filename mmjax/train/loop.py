@@ -74,6 +74,8 @@ def run_steps(
         with preemption.shielded():
             if shared(lambda: writers.sync() if writers else True):  # none is newer than its rows
                 checkpoints.save(step, state, about=about(step))
+            else:
+                progress.say(f'checkpoint {step} is not saved: rows of metrics before it wait for room')
 
     try:
         known = shared(lambda: sorted(writers.known) if writers else [])

@@ -9,9 +9,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from mmjax.errors import UserError
+from mmjax.errors import FULL, UserError
 from mmjax.failpoints import failpoint
-from mmjax.storage import FULL, AnyPath, Spool, absolute, write_bytes
+from mmjax.storage import AnyPath, Spool, absolute, write_bytes
 from mmjax.train.board import Board
 
 

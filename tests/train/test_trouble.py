@@ -5,6 +5,7 @@ import json
 import pytest
 
 from mmjax import failpoints
+from mmjax.cli import main
 from mmjax.errors import Preempted, UserError
 from mmjax.failpoints import VARIABLE
 from mmjax.study import ledger as ledger_module
@@ -66,6 +67,16 @@ def test_without_room_for_the_last_step_nothing_is_scored(tmp_path, monkeypatch,
     with pytest.raises(UserError, match='the last step, 12, could not be saved'):
         train(toy.experiment(), workdir=str(tmp_path), report=False)
     assert steps_in(tmp_path / 'checkpoints')[-1] == 8 and not (tmp_path / 'results.json').exists()
+
+
+def test_what_cannot_be_written_at_all_is_no_traceback(whole, tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv(VARIABLE, 'results/writing=full')
+    command = ['train', toy.__file__, '--workdir', str(tmp_path / 'run')]
+    assert main(command) == 2
+    told = capfd.readouterr().err
+    assert 'No space left on device; make room' in told and 'Traceback' not in told
+    monkeypatch.delenv(VARIABLE)
+    assert main(command) == 0 and texts(tmp_path / 'run') == texts(whole)
 
 
 def test_rows_wait_for_room(tmp_path, monkeypatch, capfd):
