@@ -18,7 +18,8 @@ from mmjax.experiment import Experiment
 from mmjax.paths import flat
 from mmjax.sharding import MESH_AXES
 from mmjax.train.predict import predict
-from mmjax.train.run import shapes_of_batch, train
+from mmjax.train.prepare import shapes_of_batch
+from mmjax.train.run import train
 from mmjax.train.state import abstract_state
 from mmjax.train.step import train_step
 from tests.standard_sets import CocoCaptions, Imagenet, prepare, write_vqa

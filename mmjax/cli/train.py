@@ -64,6 +64,6 @@ class Eval(Spanning, Trusting):
     by: Annotated[str, tyro.conf.arg(metavar='CONFIG[:FUNCTION]', help='score by the evaluations of this config')] = ''
 
     def run(self, rest: list[str]) -> dict[str, Any]:
-        from mmjax.train.run import evaluate
+        from mmjax.train.score import evaluate
 
         return evaluate(checked(self.directory), by=self.by, overrides=rest, trust=self.trust)

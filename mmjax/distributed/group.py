@@ -197,3 +197,9 @@ def _wait(done: Callable[[], bool]) -> bool:
     while not (found := done()) and time.monotonic() < until:
         time.sleep(_pause() / 6)
     return found
+
+
+def say(line: str) -> None:
+    """Prints a line for people, on stderr, once a group."""
+    if is_first():
+        print(line, file=sys.stderr, flush=True)

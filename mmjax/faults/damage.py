@@ -22,8 +22,9 @@ from mmjax.faults import bar
 from mmjax.faults.bar import Trial, victim
 from mmjax.train.checkpoint import Checkpoints, damaged_in, steps_in
 from mmjax.train.digests import Leaves, digests
+from mmjax.train.prepare import shapes_of_batch
 from mmjax.train.resume import resumed
-from mmjax.train.run import shapes_of_batch, train
+from mmjax.train.run import train
 from mmjax.train.state import TrainState, abstract_state, mesh_of
 
 STEPS = (2, 4, 6)

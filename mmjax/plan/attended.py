@@ -13,7 +13,7 @@ from mmjax.experiment import Experiment
 from mmjax.nn.splash import padded_length, read_share
 from mmjax.sharding import AnyMesh
 from mmjax.train.passes import Views
-from mmjax.train.run import example
+from mmjax.train.prepare import example
 from mmjax.types import Batch, Tokens, concatenate
 
 Share = Callable[[int, int], float]

@@ -24,7 +24,7 @@ from mmjax.plan.links import Links
 from mmjax.sharding import BETWEEN_SLICES, MESH_AXES, TABLE, MeshShape, batch_parts
 from mmjax.sharding.candidates import abstract, depth, held, sizes_of
 from mmjax.train.passes import apply_model
-from mmjax.train.run import shapes_of_batch
+from mmjax.train.prepare import shapes_of_batch
 from mmjax.train.state import create_state, key_for, model_parameters
 from mmjax.types import Shapes
 

@@ -28,7 +28,7 @@ from mmjax.plan.topologies import Generation, Topology
 from mmjax.sharding import AnyMesh, MeshShape, check_batch
 from mmjax.sharding.candidates import abstract, fixed_at, grown, held, sizes_of, written
 from mmjax.sharding.presets import Auto
-from mmjax.train.run import shapes_of_batch
+from mmjax.train.prepare import shapes_of_batch
 from mmjax.train.state import model_parameters
 
 CHIPS = (16, 64, 512, 4096)  # and the largest slice

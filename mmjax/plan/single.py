@@ -20,7 +20,7 @@ from mmjax.plan.topologies import Topology
 from mmjax.train.compiler import compiler_options
 from mmjax.train.flops import train_flops
 from mmjax.train.manifest import code_version
-from mmjax.train.run import Prepared, prepare
+from mmjax.train.prepare import Prepared, prepare
 
 QUICKLY = ('collective', 'seconds/links')  # what the lowest level of optimisation tells of beside memory
 

@@ -35,7 +35,8 @@ def alone(seed: int, directory: str) -> None:
 def as_lanes(runs: int, together: int) -> None:
     """All runs in this process."""
     from mmjax.train.lanes import Lanes
-    from mmjax.train.run import score_all, shapes_of_batch
+    from mmjax.train.prepare import shapes_of_batch
+    from mmjax.train.score import score_all
 
     experiment = _experiment()
     lanes = Lanes(experiment, shapes_of_batch(experiment), experiment.mesh.build())

@@ -19,7 +19,8 @@ from mmjax.study.controls import classifying
 from mmjax.study.remedies import pilots
 from mmjax.study.study import Study
 from mmjax.train.lanes import Lanes
-from mmjax.train.run import score_all, shapes_of_batch
+from mmjax.train.prepare import shapes_of_batch
+from mmjax.train.score import score_all
 
 
 def measured_weights(experiment: Experiment, *, split: str = 'validation') -> dict[str, float]:

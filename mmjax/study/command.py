@@ -24,7 +24,7 @@ from mmjax.study.summary import summarise
 from mmjax.train.files import read_json, write_json
 from mmjax.train.lanes import start_of_lanes
 from mmjax.train.manifest import manifest, record_manifest
-from mmjax.train.run import shapes_of_batch
+from mmjax.train.prepare import shapes_of_batch
 
 
 def study_command(study: Study, directory: Path, *, dry_run: bool = False, together: int = 1) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from mmjax.study.plan import Place, Plan, Run
 from mmjax.study.study import Study
 from mmjax.study.worker import Worker
 from mmjax.train.lanes import Lanes
-from mmjax.train.run import shapes_of_batch
+from mmjax.train.prepare import shapes_of_batch
 
 POLL_SECONDS = 5
 TIMED_STEPS = 50

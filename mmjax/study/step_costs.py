@@ -19,7 +19,7 @@ from mmjax.study.plan import Place, Plan, Run
 from mmjax.study.runs import POLL_SECONDS
 from mmjax.train.files import read_json, write_json
 from mmjax.train.lanes import Lanes
-from mmjax.train.run import shapes_of_batch
+from mmjax.train.prepare import shapes_of_batch
 
 FILE = 'costs.json'
 ROUNDS, SECONDS = 9, 0.15  # of alternation, and of each arm's turn in it

@@ -16,7 +16,8 @@ from mmjax.study.study import Study
 from mmjax.train.lanes import Lane, Lanes
 from mmjax.train.manifest import code_version
 from mmjax.train.metrics import finite, rounded
-from mmjax.train.run import score_all, shapes_of_batch
+from mmjax.train.prepare import shapes_of_batch
+from mmjax.train.score import score_all
 
 
 class Worker:

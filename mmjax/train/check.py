@@ -28,7 +28,8 @@ def measure(name: str, *, seeds: Sequence[int] = (), root: Path = ROOT) -> dict[
     """By seed (default: those of the file), from finished runs where there are any, else by training, for which a
     vocabulary that is not there is learned first. Prints a line for each.
     """
-    from mmjax.train.run import evaluate, train
+    from mmjax.train.run import train
+    from mmjax.train.score import evaluate
     from mmjax.train.stages import train_stages
     from mmjax.train.vocabulary import learn
 

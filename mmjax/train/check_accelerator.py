@@ -34,8 +34,9 @@ from mmjax.train.check_parts import SMALL, Size, experiment, mixture, size_for, 
 from mmjax.train.files import check_writable
 from mmjax.train.flops import PEAK_FLOPS, train_flops
 from mmjax.train.mesh_equality import SAME, STEPS, alone, apart, on_each_mesh, prepared
+from mmjax.train.prepare import shapes_of_batch
 from mmjax.train.resume import restore
-from mmjax.train.run import shapes_of_batch, train
+from mmjax.train.run import train
 from mmjax.train.state import create_state, mesh_of
 from mmjax.train.step import predict_step
 

@@ -28,7 +28,7 @@ from mmjax.sharding.presets import Auto, Dp, Fsdp, FsdpTp, LongContext, Moe, Mul
 from mmjax.train.check_parts import SMALL, captions, mixture
 from mmjax.train.files import check_writable, write_json
 from mmjax.train.manifest import code_version
-from mmjax.train.run import shapes_of_batch
+from mmjax.train.prepare import shapes_of_batch
 from mmjax.train.state import TrainState, abstract_state, create_state, mesh_of
 from mmjax.train.step import step_program
 from mmjax.types import Shapes

@@ -1,43 +1,33 @@
-"""A run: a directory that `train` fills, goes on with, and `evaluate` reads."""
+"""A run: a directory that `train` fills, and goes on with."""
 
 import contextlib
-import dataclasses
 import functools
 import io
 import math
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
 
 import jax
 import numpy as np
 
 from mmjax import config
-from mmjax.data import train_batches
-from mmjax.data.tokenizer import check_vocabularies
-from mmjax.data.transforms import transforms_of
 from mmjax.distributed.group import is_first, shared, together
 from mmjax.distributed.preemption import Preemption
 from mmjax.distributed.watchdog import watchdog
-from mmjax.evals.base import Columns
 from mmjax.experiment import Experiment
 from mmjax.failpoints import failpoint
-from mmjax.sharding import check_batch
 from mmjax.storage import AnyPath, path_of, write_bytes
-from mmjax.train.checkpoint import Checkpoints, steps_in
-from mmjax.train.checks import check_alone, check_classes, check_evaluations, check_objectives
-from mmjax.train.directory import check_common, check_place, claimed, load_experiment
+from mmjax.train.checkpoint import Checkpoints
+from mmjax.train.directory import check_common, claimed
 from mmjax.train.evaluate import Scorer
 from mmjax.train.files import read_json, write_json
 from mmjax.train.flops import PEAK_FLOPS, train_flops
-from mmjax.train.init import Start, find_start, lines, load, record, started, told
+from mmjax.train.init import lines, load, record, started, told
 from mmjax.train.loop import run_steps
 from mmjax.train.manifest import manifest, record_manifest
 from mmjax.train.metrics import Writers, finite
 from mmjax.train.report import write_report
-from mmjax.train.resume import restore, resumed
-from mmjax.train.state import TrainState, abstract_state, create_state, mesh_of
-from mmjax.train.texts import check_texts
+from mmjax.train.resume import resumed
+from mmjax.train.state import TrainState, create_state
 from mmjax.train.timing import Stopwatch
 from mmjax.types import Shapes
 
@@ -80,47 +70,8 @@ def _trained(
         if is_first() and not (run / 'report.html').exists():
             write_report(run, experiment=experiment)
     show_references(experiment, results)
-    _say(f'report: {run / "report.html"}')
+    say(f'report: {run / "report.html"}')
     return results
-
-
-class Prepared(NamedTuple):
-    """What a run needs beside its config: devices, shapes of a global batch, abstract state; where it starts, if at
-    another run's parameters.
-    """
-
-    mesh: jax.sharding.Mesh
-    batch: Shapes
-    shapes: TrainState
-    start: Start | None
-
-
-def prepare(
-    experiment: Experiment,
-    *,
-    run: AnyPath | None,
-    devices: Sequence[Any] | None = None,
-    device_bytes: int | None = None,
-) -> Prepared:
-    """Raises UserError on a config that cannot run.
-
-    run: its directory; None: what it starts from is not looked for. devices: those of the mesh (default: all here).
-    device_bytes: the memory of one, where it cannot tell.
-    """
-    if run is not None:
-        check_place(run)
-    experiment.check()
-    check_texts(experiment)
-    batch = shapes_of_batch(experiment)
-    mesh = mesh_of(experiment, batch, devices, device_bytes=device_bytes)
-    check_batch(experiment.batch_size, mesh, accumulate=experiment.optim.accumulate)
-    shapes = abstract_state(experiment, batch, mesh)
-    check_classes(experiment)
-    check_objectives(experiment, shapes.params, batch)
-    check_alone(experiment, shapes.params, batch)
-    check_evaluations(experiment, shapes.params)
-    begins = run is not None and not shared(lambda: has_checkpoint(run))
-    return Prepared(mesh, batch, shapes, find_start(experiment, shapes.params, run=run) if begins else None)
 
 
 def is_finished(run: AnyPath) -> bool:
@@ -128,9 +79,9 @@ def is_finished(run: AnyPath) -> bool:
     return shared(lambda: (run / 'results.json').exists())
 
 
-def has_checkpoint(run: AnyPath) -> bool:
-    """Whether a run goes on from where it stopped, when it is trained."""
-    return bool(steps_in(run / 'checkpoints'))
+def read_results(run: AnyPath) -> dict[str, float]:
+    """The final metrics of a finished run."""
+    return {name: float(value) for name, value in read_json(run / 'results.json').items()}
 
 
 def _train(
@@ -155,9 +106,9 @@ def _train(
         (run / 'report.html').unlink(missing_ok=True)  # of a shorter run
     together()
     checkpoints = Checkpoints(run / 'checkpoints', keep=experiment.checkpoint.keep)
-    state = resumed(checkpoints, shapes, say=_say) or _fresh(experiment, prepared)
+    state = resumed(checkpoints, shapes, say=say) or _fresh(experiment, prepared)
     step = int(state.step)
-    _say(
+    say(
         f'{run}: {"resuming" if step else "starting"} at step {step} of {experiment.steps}, '
         f'{f"{trained:,} of " if trained != parameters else ""}{parameters:,} parameters'
         f'{" train" if trained != parameters else ""}, {jax.device_count()} {jax.devices()[0].device_kind} device(s)'
@@ -198,67 +149,6 @@ def _train(
         write_json(run / 'results.json', {name: finite(value) for name, value in results.items()})
 
 
-def read_results(run: AnyPath) -> dict[str, float]:
-    """The final metrics of a finished run."""
-    return {name: float(value) for name, value in read_json(run / 'results.json').items()}
-
-
-def evaluate(run: str, *, by: str = '', overrides: Sequence[str] = (), trust: Sequence[str] = ()) -> dict[str, float]:
-    """Scores the newest checkpoint of a run on the splits of its config, changed by `overrides`. Writes nothing.
-
-    by: CONFIG[:FUNCTION], whose evaluations take the place of its own.
-    """
-    experiment = load_experiment(run, trust=trust)
-    if by:
-        experiment = dataclasses.replace(experiment, evals=config.load_file(by, kind=Experiment).evals)
-    trained = transforms_of(experiment.data)
-    experiment = config.override(experiment, list(overrides), prog=f'mmjax eval {run}')
-    check_vocabularies({run: trained, 'data': transforms_of(experiment.data)})
-    experiment.check()
-    check_texts(experiment)
-    batch = shapes_of_batch(experiment)
-    mesh = mesh_of(experiment, batch)
-    check_batch(experiment.batch_size, mesh)
-    state = restore(run, experiment, mesh, batch)
-    results, _ = score_all(experiment, state.evaluated, Scorer(experiment, mesh))
-    show_references(experiment, results)
-    return results
-
-
-def score_all(experiment: Experiment, params: Any, scorer: Scorer) -> tuple[dict[str, float], dict[str, Columns]]:
-    """Every evaluation: flat results `NAME/METRIC`, and the per-example columns by NAME."""
-    results, columns = {}, {}
-    for name, evaluation in experiment.evals.items():
-        scores, columns[name] = scorer.score(evaluation, params)
-        results |= {f'{name}/{metric}': value for metric, value in scores.items()}
-    return results, columns
-
-
-def show_references(experiment: Experiment, results: Mapping[str, float]) -> None:
-    """Prints what each evaluation's scores are to be read against."""
-    for name, evaluation in experiment.evals.items():
-        if evaluation.references:
-            own = {metric.removeprefix(f'{name}/'): x for metric, x in results.items() if metric.startswith(f'{name}/')}
-            for what, scores in ((name, own), ('  to read it against', evaluation.references)):
-                _say(f'{what}: ' + ', '.join(f'{metric} {value:.4f}' for metric, value in scores.items()))
-
-
-def shapes_of_batch(experiment: Experiment) -> Shapes:
-    """Shapes and dtypes of a global batch."""
-    batch = example(experiment)
-    return {name: jax.ShapeDtypeStruct((experiment.batch_size, *x.shape[1:]), x.dtype) for name, x in batch.items()}
-
-
-def example(experiment: Experiment) -> Mapping[str, np.ndarray]:
-    """A batch of the first example alone."""
-    data: Any = experiment.data
-    data = dataclasses.replace(data, workers=0)
-    batches = train_batches(data, batch_size=1, seed=experiment.seed)
-    batch = next(batches)
-    batches.close()
-    return batch
-
-
 def _fresh(experiment: Experiment, prepared: Prepared) -> TrainState:
     """The state before the first step, with what it takes from another run."""
     mesh, batch, shapes, start = prepared
@@ -268,7 +158,7 @@ def _fresh(experiment: Experiment, prepared: Prepared) -> TrainState:
         if start is None:
             return state
         for line in lines(start, shapes.params):
-            _say(line)
+            say(line)
         return started(state, load(start, shapes.params, mesh, experiment=experiment))
 
 
@@ -287,8 +177,3 @@ def _work(experiment: Experiment, shapes: TrainState, batch: Shapes) -> dict[str
 def _peak_flops(mesh: jax.sharding.Mesh) -> float | None:
     peak = PEAK_FLOPS.get(mesh.devices.flat[0].device_kind)
     return peak * mesh.size if peak else None
-
-
-def _say(line: str) -> None:
-    if is_first():
-        print(line, file=sys.stderr, flush=True)

@@ -11,7 +11,8 @@ from mmjax.experiment import Experiment
 from mmjax.paths import flat
 from mmjax.storage import AnyPath, path_of
 from mmjax.train.init import match, newest_step, told
-from mmjax.train.run import Prepared, has_checkpoint, is_finished, prepare, train
+from mmjax.train.prepare import Prepared, has_checkpoint, prepare
+from mmjax.train.run import is_finished, train
 from mmjax.train.vocabulary import check_loaded
 
 

@@ -18,7 +18,7 @@ from mmjax.fusion.gated import GatedCrossAttention
 from mmjax.model import Model
 from mmjax.nn.attention import Attention
 from mmjax.nn.block import Block
-from mmjax.train.run import shapes_of_batch
+from mmjax.train.prepare import shapes_of_batch
 from mmjax.train.state import create_state
 from mmjax.train.step import predict_step
 from tests.train import toy

@@ -10,7 +10,7 @@ from mmjax.data import Data, Reader, Source, train_batches
 from mmjax.data.permuted import Permuted
 from mmjax.errors import UserError
 from mmjax.train.lanes import Lanes
-from mmjax.train.run import shapes_of_batch
+from mmjax.train.prepare import shapes_of_batch
 from tests.data import streams
 from tests.train import toy
 from tests.train.test_lanes import small

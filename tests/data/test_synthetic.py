@@ -14,7 +14,7 @@ from mmjax.model import Model
 from mmjax.nn.attention import Attention
 from mmjax.nn.block import Block
 from mmjax.objectives.next_token import NextToken
-from mmjax.train.run import prepare, shapes_of_batch
+from mmjax.train.prepare import prepare, shapes_of_batch
 from tests.train.toy import experiment
 
 FIELDS = {

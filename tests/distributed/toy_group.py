@@ -18,7 +18,7 @@ from mmjax.objectives.base import Objective
 from mmjax.objectives.cross_entropy import CrossEntropy
 from mmjax.sharding import MESH_AXES, MeshShape, place_batch, rows_here
 from mmjax.sharding.presets import Auto
-from mmjax.train.run import shapes_of_batch
+from mmjax.train.prepare import shapes_of_batch
 from mmjax.train.state import mesh_of, model_parameters
 from tests.train import toy
 

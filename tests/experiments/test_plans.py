@@ -19,7 +19,7 @@ from mmjax.plan.told import lines
 from mmjax.plan.topologies import parse_topology
 from mmjax.sharding import MESH_AXES
 from mmjax.sharding.candidates import written
-from mmjax.train.run import prepare
+from mmjax.train.prepare import prepare
 from tests.plan import texts
 from tests.train import toy
 

@@ -8,7 +8,7 @@ import pytest
 
 from experiments.scale import decoder, prefix_lm, published, two_tower
 from mmjax.sharding import MESH_AXES, check_batch
-from mmjax.train.run import shapes_of_batch
+from mmjax.train.prepare import shapes_of_batch
 from mmjax.train.state import abstract_state
 from mmjax.train.step import train_step
 

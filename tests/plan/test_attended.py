@@ -13,7 +13,7 @@ from mmjax.nn.splash import BLOCK, padded_length, read_share
 from mmjax.plan.attended import masks_of, share_of
 from mmjax.sharding import MeshShape
 from mmjax.sharding.candidates import abstract
-from mmjax.train.run import example, shapes_of_batch
+from mmjax.train.prepare import example, shapes_of_batch
 from mmjax.train.state import abstract_state
 from mmjax.types import Tokens, concatenate
 from tests.train import toy

@@ -6,7 +6,7 @@ import pytest
 
 from mmjax.plan.program import Compiled, OutOfMemory, compile_step, out_of_memory, step_for
 from mmjax.sharding import MeshShape
-from mmjax.train.run import prepare
+from mmjax.train.prepare import prepare
 from tests.train import toy
 
 # As libtpu 0.0.52 says it, of a model on v5e:4x4; and of 256 GiB of arguments.

@@ -18,7 +18,7 @@ from mmjax.plan.topologies import GENERATIONS, parse_topology
 from mmjax.sharding import MeshShape
 from mmjax.sharding.candidates import abstract, fixed_at, grown
 from mmjax.sharding.presets import Auto, Fsdp
-from mmjax.train.run import shapes_of_batch
+from mmjax.train.prepare import shapes_of_batch
 from mmjax.train.state import model_parameters
 from tests.plan.test_command import MISSED, RESULT
 from tests.train import toy

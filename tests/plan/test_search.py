@@ -21,7 +21,7 @@ from mmjax.plan.topologies import parse_topology
 from mmjax.sharding import MESH_AXES, MeshShape
 from mmjax.sharding.candidates import abstract, candidates, held
 from mmjax.train.flops import train_flops
-from mmjax.train.run import prepare, shapes_of_batch
+from mmjax.train.prepare import prepare, shapes_of_batch
 from mmjax.train.state import abstract_state
 from tests.train import toy
 

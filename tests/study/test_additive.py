@@ -7,7 +7,7 @@ import pytest
 from mmjax.evals.accuracy import Accuracy
 from mmjax.experiment import Evaluation
 from mmjax.study.additive import Additive, project, sampled
-from mmjax.train.run import shapes_of_batch
+from mmjax.train.prepare import shapes_of_batch
 from tests.train import toy
 from tests.train.test_lanes import small
 

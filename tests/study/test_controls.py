@@ -20,7 +20,7 @@ from mmjax.objectives.cross_entropy import CrossEntropy
 from mmjax.optim import AdamW, WarmupConstant
 from mmjax.study.controls import controls, ensemble, seeing
 from mmjax.study.probes import probes
-from mmjax.train.run import shapes_of_batch
+from mmjax.train.prepare import shapes_of_batch
 from mmjax.train.state import create_state
 from mmjax.train.step import train_step
 from mmjax.views.absent import Without

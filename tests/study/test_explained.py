@@ -10,7 +10,7 @@ from mmjax.study.examined import _named
 from mmjax.study.explained import Explanation, explained
 from mmjax.study.pictures import picture
 from mmjax.study.study import Arm, Study
-from mmjax.train.run import shapes_of_batch
+from mmjax.train.prepare import shapes_of_batch
 from tests.train import toy
 from tests.train.test_lanes import small
 

@@ -123,7 +123,9 @@ def test_the_run_of_a_recipe_may_be_scored_by_other_evaluations(tmp_path, traine
     (tmp_path / 'configs/easy_vqa.py').write_bytes((ROOT / 'configs/easy_vqa.py').read_bytes())
     path.with_name('again.json').write_text(json.dumps(json.loads(path.read_text()) | {'by': others, 'seeds': [0]}))
     asked = []
-    monkeypatch.setattr('mmjax.train.run.evaluate', lambda run, by: asked.append((run, by)) or {'test/accuracy': 0.97})
+    monkeypatch.setattr(
+        'mmjax.train.score.evaluate', lambda run, by: asked.append((run, by)) or {'test/accuracy': 0.97}
+    )
     code, said = answer(tmp_path, 'again', capsys=capsys)
     assert code == 0 and '0.9700' in said and asked == [('runs/check/recipe-0', f'{tmp_path}/{others}')]
     assert trained == [('runs/check/recipe-0', 0, 9000)]

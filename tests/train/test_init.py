@@ -23,7 +23,8 @@ from mmjax.train.checkpoint import Checkpoints
 from mmjax.train.files import write_json
 from mmjax.train.init import find_start, load, match
 from mmjax.train.lanes import Lanes
-from mmjax.train.run import shapes_of_batch, train
+from mmjax.train.prepare import shapes_of_batch
+from mmjax.train.run import train
 from mmjax.train.state import TrainState, abstract_state
 from tests.train import toy
 

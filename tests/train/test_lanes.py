@@ -16,8 +16,9 @@ from mmjax.nn.attention import Attention
 from mmjax.nn.block import Block
 from mmjax.optim import AdamW, WarmupConstant, WarmupCosine
 from mmjax.train.lanes import Lanes, with_peak
+from mmjax.train.prepare import shapes_of_batch
 from mmjax.train.resume import restore
-from mmjax.train.run import shapes_of_batch, train
+from mmjax.train.run import train
 from tests.train import toy
 
 SEEDS, PEAKS = (0, 7, 3), (3e-3, 1e-3, 6e-3)

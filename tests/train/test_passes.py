@@ -21,7 +21,8 @@ from mmjax.objectives.contrastive import ContrastiveSoftmax
 from mmjax.objectives.cross_entropy import CrossEntropy
 from mmjax.objectives.masked import MaskedPixels, MaskedTokens
 from mmjax.train.passes import Views, run
-from mmjax.train.run import shapes_of_batch, train
+from mmjax.train.prepare import shapes_of_batch
+from mmjax.train.run import train
 from mmjax.train.state import create_state, key_for
 from mmjax.train.step import gradients, train_step
 from mmjax.views.masked import MaskedImage, MaskedText

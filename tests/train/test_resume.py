@@ -13,8 +13,10 @@ from mmjax.errors import UserError
 from mmjax.experiment import Checkpoint
 from mmjax.optim import AdamW, WarmupCosine
 from mmjax.train.checkpoint import Checkpoints, Damaged, damaged_in, steps_in
+from mmjax.train.prepare import shapes_of_batch
 from mmjax.train.resume import restore, resumed
-from mmjax.train.run import evaluate, shapes_of_batch, train
+from mmjax.train.run import train
+from mmjax.train.score import evaluate
 from mmjax.train.state import abstract_state, mesh_of
 from tests.train import toy
 

@@ -23,7 +23,8 @@ from mmjax.train.directory import load_experiment
 from mmjax.train.files import write_json
 from mmjax.train.predict import predict
 from mmjax.train.resume import restore
-from mmjax.train.run import evaluate, train
+from mmjax.train.run import train
+from mmjax.train.score import evaluate
 from tests.train import toy
 
 TRUST = ('tests',)

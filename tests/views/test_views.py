@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mmjax.errors import UserError
-from mmjax.train.run import shapes_of_batch
+from mmjax.train.prepare import shapes_of_batch
 from mmjax.train.state import create_state
 from mmjax.train.step import train_step
 from mmjax.views.absent import Constant, Without
