@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from mmjax import config
-from mmjax.distributed.group import is_first, shared, together
+from mmjax.distributed.group import is_first, say, shared, together
 from mmjax.distributed.preemption import Preemption
 from mmjax.distributed.watchdog import watchdog
 from mmjax.experiment import Experiment
@@ -25,8 +25,10 @@ from mmjax.train.init import lines, load, record, started, told
 from mmjax.train.loop import run_steps
 from mmjax.train.manifest import manifest, record_manifest
 from mmjax.train.metrics import Writers, finite
+from mmjax.train.prepare import Prepared, prepare
 from mmjax.train.report import write_report
 from mmjax.train.resume import resumed
+from mmjax.train.score import score_all, show_references
 from mmjax.train.state import TrainState, create_state
 from mmjax.train.timing import Stopwatch
 from mmjax.types import Shapes

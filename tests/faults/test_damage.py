@@ -1,20 +1,18 @@
 """A short form of `scripts/faults/damage`, whose last full result is committed, and that it can find what is wrong."""
 
-import json
-from pathlib import Path
-
 import pytest
 
 from mmjax.faults import bar, damage
 from mmjax.faults.bar import Trial
 from mmjax.train.checkpoint import Checkpoints
+from tests.faults.results import committed, faults
 
-FOUND = json.loads((Path(__file__).parents[2] / 'experiments/faults/damage.json').read_text())
+FOUND = committed('damage')
 
 
 def test_the_full_result_is_of_at_least_200_damages_that_were_survived():
     assert FOUND['survived'] == FOUND['trials'] >= 200
-    assert {name.partition('/')[0] for name in FOUND if '/' in name} == {*damage.HARMS, damage.DIRECTORY}
+    assert faults(FOUND) == {*damage.HARMS, damage.DIRECTORY}
 
 
 def test_each_way_of_damage_is_survived():

@@ -1,9 +1,8 @@
 """The last full result of `scripts/faults/disk`; its short forms are in tests/train/test_trouble.py."""
 
-import json
-from pathlib import Path
+from tests.faults.results import committed
 
-FOUND = json.loads((Path(__file__).parents[2] / 'experiments/faults/disk.json').read_text())
+FOUND = committed('disk')
 
 
 def test_the_full_result_is_of_runs_rows_and_ledgers_all_survived():
