@@ -3,6 +3,7 @@
 import difflib
 import errno
 from collections.abc import Collection, Iterable
+from typing import Any
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """What a disk says that has no room."""
@@ -13,6 +14,25 @@ class UserError(Exception):
 
     The message names the field or file, the value, and what would do instead.
     """
+
+
+class BadExample(UserError):
+    """An example is not as it should be, whatever the config says: training does without it, see
+    `Experiment.bad_records`.
+
+    reason: a few words, the same for all of its kind, by which such examples are counted.
+    """
+
+    def __init__(self, told: str, *, reason: str):
+        super().__init__(told)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _bad_example, (str(self), self.reason)  # it comes from the loader's processes
+
+
+def _bad_example(told: str, reason: str) -> BadExample:
+    return BadExample(told, reason=reason)
 
 
 class Preempted(BaseException):

@@ -105,7 +105,9 @@ class Experiment:
     what is done to the gradients before the optimiser has them, so that no modality holds another back. init_from: the
     run whose parameters it starts from. deterministic: on GPUs only operations that repeat bit for bit, which takes
     time; elsewhere a run on the same devices repeats anyway. patience: seconds without a step, or a batch of an
-    evaluation, after which the run counts as hanging: it tells where every thread is, and ends; 0: never.
+    evaluation, after which the run counts as hanging: it tells where every thread is, and ends; 0: never. bad_records:
+    the share of examples that may be of no use (see `data/bad.py`): they count for nothing, and are named in
+    RUN/bad_records.jsonl; a run that met more than chance makes of this share ends.
 
     A config file may return several, as a tuple: stages, in their order, each a run WORKDIR/NAME of its own. A later
     one starts from an earlier one by `InitFrom(stage=NAME)`.
@@ -133,6 +135,7 @@ class Experiment:
     init_from: InitFrom = field(default=NO_INIT, metadata={'old': NO_INIT})
     deterministic: bool = field(default=False, metadata={'old': False})
     patience: float = field(default=1800.0, metadata={'old': 1800.0})
+    bad_records: float = field(default=0.01, metadata={'old': 0.01})
 
     def check(self) -> None:
         """Raises UserError on values that no run could have, before anything costly starts."""
@@ -141,6 +144,8 @@ class Experiment:
                 raise UserError(f'{name}: {getattr(self, name)} is below 1')
         if self.patience < 0:
             raise UserError(f'patience: {self.patience} seconds; 0 is for ever')
+        if not 0 <= self.bad_records <= 1:
+            raise UserError(f'bad_records: {self.bad_records} is no share; use a number from 0 to 1')
         if self.seed < 0 or self.optim.accumulate < 1:
             raise UserError(f'seed {self.seed} and optim.accumulate {self.optim.accumulate}: at least 0 and 1')
         self.model.fusion.check_modalities(self.model.encoders)

@@ -11,6 +11,7 @@ import pytest
 
 import mmjax.train.predict
 import mmjax.train.run
+import mmjax.train.score
 from mmjax import config
 from mmjax.cli import VERBS, main
 from mmjax.experiment import Experiment
@@ -34,7 +35,7 @@ def calls(monkeypatch, tmp_path) -> list[Any]:
 
     answer = {'answer': [{'label': 'circle', 'probability': 0.75}], 'above_threshold': False}
     monkeypatch.setattr(mmjax.train.run, 'train', record({'test/accuracy': 0.99}))
-    monkeypatch.setattr(mmjax.train.run, 'evaluate', record({'test/accuracy': 0.98}))
+    monkeypatch.setattr(mmjax.train.score, 'evaluate', record({'test/accuracy': 0.98}))
     monkeypatch.setattr(mmjax.train.predict, 'predict', record(answer))
     return calls
 

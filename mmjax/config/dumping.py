@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from mmjax.config.fitting import check_types
 from mmjax.config.tree import Node, config_fields, from_tree, join, to_tree
 from mmjax.errors import UserError, nearest
 
@@ -54,7 +55,9 @@ def load(dumped: dict[str, Any], *, trust: Sequence[str] = ()) -> Any:
             dumped = upgrade(dumped)
     body = {key: value for key, value in dumped.items() if key not in ('schema', 'commit')}
     try:
-        return from_tree(_to_tree(body, path='', trust=trust))
+        loaded = from_tree(_to_tree(body, path='', trust=trust))
+        check_types(loaded)
+        return loaded
     except UserError as error:
         raise UserError(f'{error}{written}') from error
 

@@ -128,7 +128,7 @@ def from_tree(tree: Any, *, path: str = '') -> Any:
     """Returns the objects that a tree describes; every call makes new ones.
 
     Raises:
-        UserError: a class refuses its fields with a ValueError; the message gives the path.
+        UserError: a class refuses its fields; the message gives the path.
     """
     if not isinstance(tree, Node):
         return tree
@@ -139,5 +139,5 @@ def from_tree(tree: Any, *, path: str = '') -> Any:
         return tuple(children.values())
     try:
         return tree.cls(**children)
-    except ValueError as error:
+    except (ValueError, TypeError, AttributeError, LookupError, OverflowError) as error:  # a value of another type
         raise UserError(f'{path or tree.cls.__name__}: {error}') from error

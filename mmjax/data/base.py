@@ -6,13 +6,17 @@ reads the `Stream` that `Feed.open` gives.
 """
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from mmjax.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from mmjax.data.bad import Bad
 
 Example = dict[str, Any]
 """One example by batch key: numpy values, numbers, str, bytes, or None for an absent modality. No batch axis."""
@@ -28,6 +32,8 @@ class Reader(abc.ABC):
     """Class names of the integer fields that have them, by batch key: `labels['answer'][2] == 'circle'`."""
     fingerprint: str
     """sha256 that changes when the data do: the same on every machine that holds the same files."""
+    bad: 'Mapping[int, Bad]' = MappingProxyType({})
+    """Rows that are known to be bad: what is read in their place is another's."""
 
     @abc.abstractmethod
     def __len__(self) -> int:
@@ -35,7 +41,11 @@ class Reader(abc.ABC):
 
     @abc.abstractmethod
     def read(self, rows: Sequence[int]) -> list[Example]:
-        """The examples of these row numbers, in this order. Every example has the same keys."""
+        """The examples of these row numbers, in this order. Every example has the same keys.
+
+        Raises:
+            BadExample: where one of them cannot be used, and others can.
+        """
 
     def __getitem__(self, row: int) -> Example:
         if not 0 <= row < len(self):
@@ -89,7 +99,10 @@ class Stream(abc.ABC):
 
     @abc.abstractmethod
     def examples(self, places: Sequence[int], *, seed: int) -> list[Example]:
-        """What stands at these places, all transforms applied, each with `index`: which of the epoch's it is."""
+        """What stands at these places, all transforms applied, each with `index`: which of the epoch's it is.
+
+        In the place of a bad example stands another, with `BAD` and `WEIGHT` (see `bad.py`).
+        """
 
     @abc.abstractmethod
     def mean(self, measure: 'Measure') -> float:

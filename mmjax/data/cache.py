@@ -2,13 +2,14 @@
 
 import hashlib
 import os
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from mmjax.data.bad import FAR, Bad
 from mmjax.data.base import Example, Reader, Transform, apply, entries
-from mmjax.errors import UserError
+from mmjax.errors import BadExample, UserError
 
 READ_AT_ONCE = 1024
 MEMORY_SHARE = 0.5  # of the machine's memory: the rest is for the model
@@ -19,7 +20,7 @@ class Cached(Reader):
 
     Each transform runs once for each distinct input, and its output is stored once: 38,575 questions about 4,000
     images hold 4,000 decoded images. Values are read-only views of the store. Raises UserError where the store grows
-    over half of the machine's memory.
+    over half of the machine's memory. `bad` holds the rows that cannot be used.
     """
 
     def __init__(self, reader: Reader, transforms: Sequence[Transform]):
@@ -27,19 +28,26 @@ class Cached(Reader):
         self.fingerprint = reader.fingerprint
         self._length = len(reader)
         self._columns: dict[str, _Column] = {}
+        bad: dict[int, Bad] = {}
+        self.bad = bad
         memo: dict[Hashable, Example] = {}
+        good: list[int] = []
         limit = MEMORY_SHARE * os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
         for start in range(0, self._length, READ_AT_ONCE):
-            for example in reader.read(range(start, min(start + READ_AT_ONCE, self._length))):
-                for position, transform in enumerate(transforms):
-                    example = _apply_once(transform, example, position, memo)
-                if not start and not self._columns:
-                    self._columns = {key: _Column() for key in example}
-                if example.keys() != self._columns.keys():
-                    odd = ', '.join(sorted(example.keys() ^ self._columns.keys()))
-                    raise UserError(
-                        f'some examples have {odd} and others do not; give all the same keys, None for absent'
-                    )
+            for row, example in _read(reader, range(start, min(start + READ_AT_ONCE, self._length))):
+                try:
+                    if isinstance(example, BadExample):
+                        raise example
+                    for position, transform in enumerate(transforms):
+                        example = _apply_once(transform, example, position, memo)
+                    _check_keys(example, self._columns)
+                except BadExample as error:
+                    bad[row] = Bad(row, error.reason, str(error))
+                    if not good and row == min(FAR, self._length - 1):  # it is not the examples that are wrong
+                        raise
+                    continue
+                good.append(row)
+                self._columns = self._columns or {key: _Column() for key in example}
                 for key, value in example.items():
                     self._columns[key].add(value)
             size = sum(column.size for column in self._columns.values())
@@ -48,6 +56,8 @@ class Cached(Reader):
                     f'cache: {start + READ_AT_ONCE:,} of {self._length:,} examples take {size / 2**30:.1f} GiB, '
                     f'over half of the memory ({2 * limit / 2**30:.1f} GiB); set cache=False'
                 )
+        # In the place of a bad one stands the next that is good: what is there is never used, but has its shapes.
+        self._at = np.searchsorted(good, np.arange(self._length)).clip(max=len(good) - 1) if self.bad else None
         for column in self._columns.values():
             column.pack()
 
@@ -55,8 +65,30 @@ class Cached(Reader):
         return self._length
 
     def read(self, rows: Sequence[int]) -> list[Example]:
+        if self._at is not None:
+            rows = self._at[list(rows)].tolist()
         columns = [(key, column.values, column.rows) for key, column in self._columns.items()]
         return [{key: values[at[row]] for key, values, at in columns} for row in rows]
+
+
+def _check_keys(example: Example, columns: Collection[str]) -> None:
+    if columns and example.keys() != set(columns):
+        odd = ', '.join(sorted(example.keys() ^ set(columns)))
+        told = f'some examples have {odd} and others do not; give all the same keys, None for absent'
+        raise BadExample(told, reason='other fields')
+
+
+def _read(reader: Reader, rows: Sequence[int]) -> Iterator[tuple[int, Example | BadExample]]:
+    try:
+        yield from zip(rows, reader.read(rows), strict=True)
+        return
+    except BadExample:
+        pass
+    for row in rows:
+        try:
+            yield row, reader.read([row])[0]
+        except BadExample as error:
+            yield row, error
 
 
 class _Column:

@@ -6,21 +6,24 @@ Grain data set is one such slice, made from its number alone. Whoever makes it, 
 the number of processes, workers and restarts cannot show in the data.
 """
 
+import contextlib
 import functools
 import hashlib
+import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from mmjax.data.bad import BAD, SAMPLES, WEIGHT, Kinds, Place, check_kinds, check_texts, common, usable
 from mmjax.data.base import Data, Example, Feed, Measure, Reader, Stream, Transform, apply
 from mmjax.data.batch import stack
 from mmjax.data.cache import Cached
 from mmjax.data.lengths import recorded
 from mmjax.data.prepare import data_dir
-from mmjax.errors import UserError
+from mmjax.errors import BadExample, UserError
 from mmjax.failpoints import failpoint
 
 HostBatch = dict[str, np.ndarray]  # of one process, before it is placed on devices
@@ -51,21 +54,43 @@ class OpenData(Stream):
     def examples(self, places: Sequence[int], *, seed: int) -> list[Example]:
         length = len(self)
         rows = [epoch_row(p, length=length, seed=seed) if self.data.shuffle else p % length for p in places]
-        examples = self.read(rows, places, seed=seed)
+        make = functools.partial(self._made, seed=seed, alike=True)
+        examples = usable(list(zip(rows, places, strict=True)), make, length=length)
         return [example | {'index': np.int32(row)} for row, example in zip(rows, examples, strict=True)]
 
     def read(self, rows: Sequence[int], places: Sequence[int], *, seed: int) -> list[Example]:
-        """The examples of these rows, transformed with the draws of these places."""
+        """The examples of these rows, transformed with the draws of these places; of any shapes."""
+        make = functools.partial(self._made, seed=seed, alike=False)
+        return usable(list(zip(rows, places, strict=True)), make, length=len(self))
+
+    def _made(self, places: Sequence[Place], *, seed: int, alike: bool) -> list[Example]:
+        """Raises BadExample. alike: whether they are to stack with all others."""
+        rows = [row for row, _ in places]
+        check_known(self.reader, rows)
         examples = self.reader.read(rows)
         for position, transform in self.transforms:
             if transform.random:
                 examples = [
                     apply(transform, example, generator(seed, place, position))
-                    for place, example in zip(places, examples, strict=True)
+                    for (_, place), example in zip(places, examples, strict=True)
                 ]
             else:
                 examples = [apply(transform, example) for example in examples]
+        for example in examples:
+            if alike:
+                check_kinds(example, self._kinds)
+            check_texts(example, self._texts)
         return examples
+
+    @functools.cached_property
+    def _kinds(self) -> Kinds:
+        """How the examples are, as most of a few say that are far from one another."""
+        rows = np.unique(np.linspace(0, len(self) - 1, SAMPLES).astype(int)).tolist()
+        return common(lambda row=row: self._made([(row, row)], seed=0, alike=False)[0] for row in rows)
+
+    @functools.cached_property
+    def _texts(self) -> tuple[str, ...]:
+        return tuple(transform.key for transform in self.data.transforms if hasattr(transform, 'decode'))
 
     def lengths(self, *measures: Measure) -> list[np.ndarray]:
         """What each measure says of every row, [rows]; see `recorded`."""
@@ -75,6 +100,13 @@ class OpenData(Stream):
 
     def mean(self, measure: Measure) -> float:
         return float(self.lengths(measure)[0].mean())
+
+
+def check_known(reader: Reader, rows: Sequence[int]) -> None:
+    """Raises BadExample where one of these rows is known to be bad."""
+    for row in rows if reader.bad else ():
+        if row in reader.bad:
+            raise BadExample(reader.bad[row].told, reason=reader.bad[row].reason)
 
 
 def open_data(data: Data) -> OpenData:
@@ -90,19 +122,31 @@ def first_random(transforms: Sequence[Transform]) -> int:
 
 
 def train_batches(
-    data: Feed, *, batch_size: int, seed: int, start: int = 0, rows: Sequence[int] | None = None
+    data: Feed,
+    *,
+    batch_size: int,
+    seed: int,
+    start: int = 0,
+    rows: Sequence[int] | None = None,
+    bad: Callable[[list[dict[str, Any]]], None] | None = None,
 ) -> Iterator[HostBatch]:
     """Endless batches, from global batch `start` on: of each the rows that this process has to load (None: all).
 
     Each batch holds the examples' entries stacked to [R, …], `index` int32 [R], the row in the split (or in the
-    plan, see `Packed`), and `weight` float32 [R], all ones. `seed` decides the order and, with the place in the
-    stream, every random transform.
+    plan, see `Packed`), and `weight` float32 [R], 1, and 0 for what stands in the place of a bad example. `seed`
+    decides the order and, with the place in the stream, every random transform.
     Starting at a later batch costs nothing.
+
+    bad: told what is bad in a batch before that is given: of each example its `place` in the stream, its `row` in the
+        split, the number of its `source` in a mixture, the `reason`, and what is `told` of it.
+
+    Raises:
+        BadExample: at the first bad example, without `bad`.
     """
     if seed < 0 or start < 0:
         raise UserError(f'seed={seed}, start={start}: neither can be negative')
     make = functools.partial(_train_batch, data.open(), seed=seed, batch_size=batch_size, rows=_rows(rows, batch_size))
-    return _serve(make, start=start, stop=sys.maxsize, workers=data.workers)
+    return _told(_serve(make, start=start, stop=sys.maxsize, workers=data.workers), bad)
 
 
 def eval_batches(data: Data, *, batch_size: int, rows: Sequence[int] | None = None) -> Iterator[HostBatch]:
@@ -111,10 +155,25 @@ def eval_batches(data: Data, *, batch_size: int, rows: Sequence[int] | None = No
 
     Entries are those of `train_batches`. The last batch is filled up to `batch_size` with copies of the last row that
     have weight 0. All processes serve the same number of batches.
+
+    Raises:
+        BadExample: at one that cannot be used: scores are of all examples, or are not told.
     """
     rows, opened = _rows(rows, batch_size), open_data(data)
     make = functools.partial(_eval_batch, opened, batch_size=batch_size, rows=rows)
     return _serve(make, start=0, stop=-(-len(opened) // batch_size), workers=data.workers)
+
+
+def _told(batches: Iterator[HostBatch], bad: Callable[[list[dict[str, Any]]], None] | None) -> Iterator[HostBatch]:
+    """Takes out of each batch what is told of bad examples in it."""
+    with contextlib.closing(batches):  # pyright: ignore[reportArgumentType]: it is a generator
+        for batch in batches:
+            if BAD in batch:
+                found = json.loads(batch.pop(BAD).tobytes())
+                if bad is None:
+                    raise BadExample(f'row {found[0]["row"]}: {found[0]["told"]}', reason=found[0]['reason'])
+                bad(found)
+            yield batch
 
 
 def epoch_row(place: int, *, length: int, seed: int) -> int:
@@ -146,13 +205,24 @@ def generator(seed: int, place: int, position: int) -> np.random.Generator:
 
 def _train_batch(stream: Stream, number: int, *, seed: int, batch_size: int, rows: Sequence[int]) -> HostBatch:
     failpoint('data/reading')
-    examples = stream.examples([number * batch_size + row for row in rows], seed=seed)
-    return stack(examples) | {'weight': np.ones(len(rows), np.float32)}
+    places = [number * batch_size + row for row in rows]
+    examples = stream.examples(places, seed=seed)
+    told = [
+        {'place': place, 'source': int(example['source']) if 'source' in example else None, **bad._asdict()}
+        for place, example in zip(places, examples, strict=True)
+        for bad in example.get(BAD, ())
+    ]
+    weight = np.array([example.get(WEIGHT, 1) for example in examples], np.float32)
+    if told:  # as an array, which is all that comes out of a worker's process
+        examples = [{key: example[key] for key in example if key not in (BAD, WEIGHT)} for example in examples]
+        return stack(examples) | {WEIGHT: weight, BAD: np.frombuffer(json.dumps(told).encode(), np.uint8)}
+    return stack(examples) | {WEIGHT: weight}
 
 
 def _eval_batch(opened: OpenData, number: int, *, batch_size: int, rows: Sequence[int]) -> HostBatch:
     places = number * batch_size + np.asarray(rows)
     rows = np.minimum(places, len(opened) - 1).tolist()
+    check_known(opened.reader, rows)
     examples = opened.reader.read(rows)
     for _, transform in opened.transforms:
         if not transform.random:

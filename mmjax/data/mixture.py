@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from mmjax.data.bad import BAD, WEIGHT
 from mmjax.data.base import Data, Example, Feed, Measure, Stream, without_workers
 from mmjax.data.loader import seed_of
 from mmjax.data.measure import Examples
@@ -161,7 +162,7 @@ def _check_examples(streams: Mapping[str, Stream]) -> None:
 
 
 def _shapes(example: Example) -> dict[str, str]:
-    arrays = {key: np.asarray(value) for key, value in example.items()}
+    arrays = {key: np.asarray(value) for key, value in example.items() if key not in (BAD, WEIGHT)}
     return {key: f'{array.dtype} {list(array.shape)}' for key, array in arrays.items()}
 
 

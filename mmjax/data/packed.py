@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from mmjax.data.bad import BAD, WEIGHT
 from mmjax.data.base import Data, Example, Feed, Measure, Stream, without_workers
 from mmjax.data.loader import OpenData, epoch_row, open_data
 from mmjax.data.measure import Tokens
@@ -93,10 +94,20 @@ class _PackedStream(Stream):
         draws = [epoch * len(self._opened) + at for epoch, row in zip(epochs, members, strict=True) for at in row]
         examples = iter(self._opened.read(numbers, draws, seed=seed))
         return [
-            packed_row([next(examples) for _ in row], lengths=self._config.lengths, items=self._config.items)
-            | {'index': np.int32(number)}
+            self._row([next(examples) for _ in row]) | {'index': np.int32(number)}
             for number, row in zip(rows, members, strict=True)
         ]
+
+    def _row(self, examples: Sequence[Example]) -> Example:
+        """Without the bad ones among them; of none but such, a row of substitutes, which has no weight."""
+        bad = [example for example in examples if BAD in example]
+        room = dict(lengths=self._config.lengths, items=self._config.items)
+        if not bad:
+            return packed_row(examples, **room)
+        told = {BAD: tuple(one for example in bad for one in example[BAD])}
+        if len(bad) < len(examples):
+            return packed_row([example for example in examples if BAD not in example], **room) | told
+        return packed_row(bad[:1], **room) | told | {WEIGHT: np.float32(0)}
 
     def mean(self, measure: Measure) -> float:
         return float(self._opened.lengths(measure)[0].sum()) / len(self)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mmjax.data.bad import BAD, WEIGHT
 from mmjax.data.base import Data, Example, Feed, Measure, Stream, entries, without_workers
 from mmjax.data.loader import OpenData, epoch_row, open_data, seed_of
 
@@ -61,7 +62,7 @@ class _Permuted(Stream):
         order = seed_of(seed, 'permuted')
         givers = [epoch_row(int(example['index']), length=len(self), seed=order) for example in own]
         others = self._opened.read(givers, places, seed=seed)
-        return [x | self._moved(other) for x, other in zip(own, others, strict=True)]
+        return [x | self._moved(other) | _bad(other) for x, other in zip(own, others, strict=True)]
 
     def mean(self, measure: Measure) -> float:
         return self._opened.mean(measure)
@@ -70,3 +71,8 @@ class _Permuted(Stream):
         """What goes to another example."""
         found = [entries(example, field, asker='permuted.fields') for field in self._fields]
         return {name: value for values in found for name, value in values.items()}
+
+
+def _bad(giver: Example) -> Example:
+    """What has a field of a bad example is bad itself."""
+    return {key: giver[key] for key in (BAD, WEIGHT) if key in giver}

@@ -18,11 +18,12 @@ import numpy as np
 from mmjax.data.shard_files import Shard, damaged, read_ranges, unread
 from mmjax.data.shard_index import Arrays, Index
 from mmjax.data.shard_values import decoded, walked
-from mmjax.errors import UserError
+from mmjax.errors import BadExample, UserError
 from mmjax.storage import filesystem
 
 BLOCK = 512
 MOST_FIELDS = 256
+MOST_LACKING = 0.5  # of the examples of a shard: where more lack a field, its name is wrong
 READ = 1 << 20  # bytes, with which headers are looked for in a remote file
 
 
@@ -35,6 +36,9 @@ def index_tar(shard: Shard) -> Arrays:
     """
     examples: list[dict[str, tuple[int, int]]] = []
     last = None
+    if not shard.size:  # what wrote it was ended: the others are what they are
+        none = np.array([], np.str_)
+        return {'members': np.zeros((0, 0, 2), np.int64), 'names': none, 'examples': np.array(0), 'fields': none}
     for name, start, size in _members(shard):
         key, field = key_and_field(name)
         if key is None:
@@ -79,7 +83,7 @@ class TarRows:
     first of several that an example has.
 
     Raises:
-        UserError: where an example has not all fields, by shard and key.
+        UserError: where most examples of a shard lack a field; `BadExample`, at reading, where one does.
     """
 
     def __init__(self, shards: Sequence[Shard], index: Index, fields: Mapping[str, str]):
@@ -92,8 +96,8 @@ class TarRows:
                 if max((there.get(name, 0) for name in names), default=0) == count:
                     continue
                 missing = np.flatnonzero(self._places(number, names)[:, 0] < 0)
-                if missing.size:
-                    raise self._lacks(number, int(missing[0]), key, wanted, there)
+                if missing.size > MOST_LACKING * count:
+                    raise self._lacks(number, int(missing[0]), key, wanted)
 
     def read(self, places: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
         """The examples of these (shard, row of the shard)."""
@@ -101,7 +105,9 @@ class TarRows:
         for number, row in places:
             arrays = self._arrays(number)
             for key, field in self._fields.items():
-                name = next(n for n in choices(field) if n in arrays['names'] and self._at(arrays, row, n)[0] >= 0)
+                there = (n for n in choices(field) if n in arrays['names'] and self._at(arrays, row, n)[0] >= 0)
+                if (name := next(there, None)) is None:
+                    raise BadExample(str(self._lacks(number, row, key, field)), reason='missing field')
                 wanted.append((number, key, name, *map(int, self._at(arrays, row, name))))
         unique = dict.fromkeys((number, start, size) for number, _, _, start, size in wanted)
         contents = dict(zip(unique, self._contents(list(unique)), strict=True))
@@ -151,8 +157,8 @@ class TarRows:
                 places = np.where(place[:, :1] >= 0, place, places)
         return places
 
-    def _lacks(self, number: int, row: int, key: str, wanted: str, there: Mapping[str, int]) -> UserError:
-        shard, keys = self._shards[number], []
+    def _lacks(self, number: int, row: int, key: str, wanted: str) -> UserError:
+        shard, keys, there = self._shards[number], [], self._index.summary.fields[number]
         for name, _, _ in _members(shard):
             found, _ = key_and_field(name)
             if found is not None and (not keys or keys[-1] != found):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mmjax.errors import UserError, nearest
+from mmjax.errors import BadExample, UserError, nearest
 
 TEXTS = ('txt', 'text', 'transcript')
 NUMBERS = ('cls', 'cls2', 'class', 'count', 'index', 'inx', 'id')
@@ -17,7 +17,7 @@ def decoded(content: bytes, name: str, *, where: str) -> Any:
     Everything else, images and sounds among it, stays as it is, for a transform that reads it.
 
     Raises:
-        UserError: beginning with `where`, for what is not of its kind.
+        BadExample: beginning with `where`, for what is not of its kind.
     """
     kind = name.rpartition('.')[2]
     try:
@@ -29,8 +29,11 @@ def decoded(content: bytes, name: str, *, where: str) -> Any:
             return np.int32(int(content))
         if kind == 'npy':
             return np.load(io.BytesIO(content), allow_pickle=False)
-    except (ValueError, OverflowError, EOFError) as error:
-        raise UserError(f'{where} is no {kind}: {str(error).splitlines()[0]}') from error
+    except MemoryError:
+        raise
+    except Exception as error:  # the header of an npy alone raises several kinds
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise BadExample(f'{where} is no {kind}: {first}', reason=f'unreadable {kind}') from error
     return content
 
 
@@ -38,7 +41,8 @@ def walked(value: Any, path: str, *, where: str) -> Any:
     """What stands at `path`, 'a/b', in nested dicts, numbers and lists of them as arrays.
 
     Raises:
-        UserError: beginning with `where`, where there is nothing there, or more than one value.
+        BadExample: beginning with `where`, where there is nothing there.
+        UserError: where there is more than one value.
     """
     for name in filter(None, path.split('/')):
         if value is None:
@@ -46,7 +50,7 @@ def walked(value: Any, path: str, *, where: str) -> Any:
         if not isinstance(value, dict) or name not in value:
             there = sorted(value) if isinstance(value, dict) else []
             more = f'; it has {", ".join(there)}{nearest(name, there)}' if there else ', or any other'
-            raise UserError(f"{where} has no '{name}'{more}")
+            raise BadExample(f"{where} has no '{name}'{more}", reason='missing field')
         value = value[name]
     if isinstance(value, dict):
         first = next(iter(value), 'NAME')
@@ -57,7 +61,7 @@ def walked(value: Any, path: str, *, where: str) -> Any:
     try:
         return np.array(value, _dtype(numbers))[()]
     except OverflowError as error:
-        raise UserError(f'{where} holds {value}, which 32 bits do not') from error
+        raise BadExample(f'{where} holds {value}, which 32 bits do not', reason='large number') from error
 
 
 def _dtype(numbers: list[bool | int | float]) -> type:

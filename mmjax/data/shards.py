@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -64,6 +65,11 @@ class ShardsReader(Reader):
         index = Index(self._shards, index_tar if kind == '.tar' else index_parquet)
         self._rows = (TarRows if kind == '.tar' else ParquetRows)(self._shards, index, source.fields)
         self._ends = np.cumsum(index.summary.examples)
+        if empty := [shard.path for shard in self._shards if not shard.size]:
+            more = f' and {len(empty) - 1} more' if len(empty) > 1 else ''
+            if len(empty) == len(self._shards):
+                raise UserError(f'{empty[0]}{more}: empty; write the shards again')
+            print(f'mmjax: {empty[0]}{more}: empty, read as a shard without examples', file=sys.stderr, flush=True)
         self.labels = {}
         told = json.dumps([index.summary.fingerprint, source.fields])
         self.fingerprint = hashlib.sha256(told.encode()).hexdigest()

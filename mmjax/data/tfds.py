@@ -11,7 +11,7 @@ import numpy as np
 
 from mmjax.data.base import Example, Reader, Source
 from mmjax.data.prepare import find
-from mmjax.errors import UserError, nearest
+from mmjax.errors import BadExample, UserError, nearest
 from mmjax.storage import AnyPath
 
 DIGESTED = 256
@@ -78,7 +78,11 @@ class TfdsReader(Reader):
         return len(self._records)
 
     def read(self, rows: Sequence[int]) -> list[Example]:
-        return [self._example(record) for record in self._read(rows)]
+        try:
+            records = self._read(rows)
+        except UserError as error:
+            raise BadExample(str(error), reason='damaged file') from error
+        return [self._example(record) for record in records]
 
     def _read(self, rows: Sequence[int] | np.ndarray) -> list[bytes]:
         try:
@@ -87,8 +91,16 @@ class TfdsReader(Reader):
             raise _damaged(self._file_of_damaged_row(rows), self._source, error) from error
 
     def _example(self, record: bytes) -> Example:
-        decoded = self._features.deserialize_example_np(record, decoders=self._decoders)
-        return {key: self._value(key, _walk(decoded, steps)) for key, steps in self._steps.items()}
+        try:
+            decoded = self._features.deserialize_example_np(record, decoders=self._decoders)
+            return {key: self._value(key, _walk(decoded, steps)) for key, steps in self._steps.items()}
+        except UnicodeDecodeError as error:
+            raise BadExample(f'{self._source.name}: {error}', reason='unreadable text') from error
+        except Exception as error:  # of protobuf and TFDS, whatever the bytes lead them to
+            first = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise BadExample(
+                f'{self._source.name}: a record cannot be read ({first})', reason='damaged record'
+            ) from error
 
     def _value(self, key: str, value: Any) -> Any:
         if value is None:

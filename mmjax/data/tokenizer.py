@@ -16,9 +16,12 @@ from typing import Any, ClassVar, SupportsInt
 import numpy as np
 
 from mmjax.data.base import Example, Transform
-from mmjax.errors import UserError
+from mmjax.errors import BadExample, UserError
 
 PAD_ID, UNKNOWN, FIRST = 0, 1, 2  # PAD_ID and UNTOLD_ID of types.py, which would bring JAX into every worker
+
+MAX_TEXT = 100_000
+"""Characters of a text: more is a file that went astray, and takes a tokenizer seconds."""
 
 CUT: Counter[tuple[str, int]] = Counter()
 """Texts cut in this process, by (batch key, length). Equal texts of a cached set are tokenised, and counted, once."""
@@ -67,7 +70,7 @@ class Words(Transform):
 
 @dataclass(frozen=True)
 class Bytes(Transform):
-    """One id per UTF-8 byte: 0 padding, 1 what a view has masked, 2… the bytes. Any text, and back exactly."""
+    """One id per UTF-8 byte: 0 padding, 1 what a view has masked, 2… the bytes. Text comes back exactly."""
 
     length: int
     key: str = 'text'
@@ -118,11 +121,17 @@ def _check_length(tokenizer: Words | Bytes) -> None:
 
 
 def text_of(tokenizer: Any, example: Example) -> str | None:
-    """The text that a tokenizer is given. Raises UserError where it is something else."""
+    """The text that a tokenizer is given. Raises BadExample where it is something else, or no text of a person."""
     text = example[tokenizer.key]
     if text is not None and not isinstance(text, str):
         kind = type(text).__name__
-        raise UserError(f"{type(tokenizer).__name__}: '{tokenizer.key}' is {kind}; it takes a text (str), or None")
+        told = f"{type(tokenizer).__name__}: '{tokenizer.key}' is {kind}; it takes a text (str), or None"
+        raise BadExample(told, reason='no text')
+    if text and len(text) > MAX_TEXT:
+        told = f"{type(tokenizer).__name__}: '{tokenizer.key}' has {len(text):,} characters, more than {MAX_TEXT:,}"
+        raise BadExample(told, reason='long text')
+    if text and '\0' in text:
+        raise BadExample(f"{type(tokenizer).__name__}: '{tokenizer.key}' has a NUL in it", reason='text with NUL')
     return text
 
 

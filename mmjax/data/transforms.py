@@ -1,6 +1,7 @@
 """Transforms of images and of whole examples. Text has its own file, `tokenizer.py`."""
 
 import io
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -10,7 +11,9 @@ import PIL.Image
 from jaxtyping import UInt8
 
 from mmjax.data.base import Example, Feed, Transform, apply
-from mmjax.errors import UserError, nearest
+from mmjax.errors import BadExample, UserError, nearest
+
+warnings.filterwarnings('ignore', category=PIL.Image.DecompressionBombWarning)  # of more than `decode` takes anyway
 
 MAX_PIXELS = 50_000_000
 """Larger images are refused by their header: a few bytes of PNG can claim gigabytes."""
@@ -21,7 +24,7 @@ class Image(Transform):
     """Decodes and resizes an image: PNG or JPEG bytes, or uint8 [h, w] or [h, w, c], to uint8 [size, size, channels].
 
     The image is stretched to a square, antialiased. `channels` is 1 (grey) or 3 (RGB). Sets `{key}/present`; an
-    absent image (None) becomes zeros. Raises UserError for bytes that are no image and for more than `MAX_PIXELS`.
+    absent image (None) becomes zeros. Raises BadExample for bytes that are no image and for more than `MAX_PIXELS`.
     """
 
     key: str = 'image'
@@ -53,28 +56,37 @@ def decode(value: Any, *, key: str, asker: str) -> PIL.Image.Image:
     """PNG or JPEG bytes, or uint8 [h, w] or [h, w, c], as a Pillow image.
 
     Raises:
-        UserError: in the name of `asker`, for anything else, bytes that are no image, more than `MAX_PIXELS`.
+        BadExample: in the name of `asker`, for anything else, bytes that are no image, more than `MAX_PIXELS`.
     """
     if isinstance(value, np.ndarray):
         pixels = value[..., 0] if value.ndim == 3 and value.shape[-1] == 1 else value
         if value.dtype != np.uint8 or pixels.ndim not in (2, 3) or pixels.shape[2:] not in ((), (3,)):
-            raise UserError(
+            raise BadExample(
                 f"{asker}: '{key}' is an array of {value.dtype} {list(value.shape)}; "
-                'it takes encoded bytes, or uint8 [h, w], [h, w, 1] or [h, w, 3]'
+                'it takes encoded bytes, or uint8 [h, w], [h, w, 1] or [h, w, 3]',
+                reason='no image',
             )
         return PIL.Image.fromarray(pixels)
     if not isinstance(value, bytes):
-        raise UserError(f"{asker}: '{key}' is {type(value).__name__}; it takes encoded bytes or a uint8 array")
+        told = f"{asker}: '{key}' is {type(value).__name__}; it takes encoded bytes or a uint8 array"
+        raise BadExample(told, reason='no image')
     try:
         image = PIL.Image.open(io.BytesIO(value))
         if image.width * image.height <= MAX_PIXELS:
             image.load()
-    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
-        raise UserError(f"{asker}: '{key}' ({len(value)} bytes) is not a readable image: {error}") from error
+    except PIL.Image.DecompressionBombError as error:
+        told = f"{asker}: '{key}' ({len(value)} bytes) is not a readable image: {error}"
+        raise BadExample(told, reason='too many pixels') from error
+    except MemoryError:
+        raise
+    except Exception as error:  # of Pillow's readers, each of which has kinds of its own
+        told = f"{asker}: '{key}' ({len(value)} bytes) is not a readable image: {error}"
+        raise BadExample(told, reason='unreadable image') from error
     if image.width * image.height > MAX_PIXELS:
-        raise UserError(
+        raise BadExample(
             f"{asker}: '{key}' has {image.width}x{image.height} pixels, more than the {MAX_PIXELS:,} allowed; "
-            'scale it down first'
+            'scale it down first',
+            reason='too many pixels',
         )
     return image
 

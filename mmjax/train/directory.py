@@ -15,7 +15,7 @@ from mmjax.train.lock import locked, owner_of
 from mmjax.train.manifest import code_version
 
 # What may change when a run goes on: where and how often it writes, and on how many devices it computes.
-MAY_CHANGE = ('mesh', 'checkpoint', 'log', 'patience')
+MAY_CHANGE = ('mesh', 'checkpoint', 'log', 'patience', 'bad_records')
 
 
 def check_place(run: AnyPath) -> None:

@@ -20,6 +20,7 @@ from mmjax.errors import Preempted, UserError
 from mmjax.experiment import Evaluation, Experiment
 from mmjax.failpoints import failpoint
 from mmjax.sharding import place_batch, rows_here
+from mmjax.train.bad_records import BadRecords
 from mmjax.train.checkpoint import Checkpoints
 from mmjax.train.evaluate import Scorer
 from mmjax.train.metrics import Progress, Writers
@@ -57,9 +58,11 @@ def run_steps(
         seed=experiment.seed,
         start=start,
         rows=rows_here(experiment.batch_size, mesh),
+        bad=lambda found: records.meet(found),
     )
     gradient_fn = jax.jit(functools.partial(source_gradient, experiment=experiment))
     progress = Progress(start=start, steps=experiment.steps, quiet=writers is None)
+    records = BadRecords(experiment, writers, say=progress.say)
 
     def evaluate(step: int, due: Mapping[str, Evaluation]) -> None:
         for name, evaluation in due.items():
@@ -72,6 +75,7 @@ def run_steps(
 
     def save(step: int) -> None:
         with preemption.shielded():
+            records.settle(step)
             if shared(lambda: writers.sync() if writers else True):  # none is newer than its rows
                 checkpoints.save(step, state, about=about(step))
             else:
@@ -106,6 +110,7 @@ def run_steps(
                     stopwatch.restart(step)  # what was compiled is not part of the rate
 
                 if logs:
+                    told |= records.settle(step)
                     values = {name: float(np.asarray(value)) for name, value in (metrics | told).items()}
                     timing = stopwatch.read(step)
                     if writers:
@@ -132,6 +137,8 @@ def run_steps(
             stopwatch.paused(time.perf_counter() - paused)
         checkpoints.wait()
         preemption.loses = False
+        if summary := records.summary():
+            progress.say(f'bad examples: {summary}')
         if experiment.steps not in shared(lambda: checkpoints.steps):
             raise UserError(
                 f'the last step, {experiment.steps}, could not be saved, so nothing is scored; make room, and give the '

@@ -62,7 +62,7 @@ def record_manifest(run: AnyPath, now: dict[str, Any]) -> None:
     if not path.exists():
         write_json(path, now)
         return
-    first = read_json(path)
+    first = read_manifest(run)
     if first['data'] != now['data']:
         changed = sorted(name for name in now['data'] if first['data'].get(name) != now['data'][name])
         raise UserError(
@@ -72,6 +72,18 @@ def record_manifest(run: AnyPath, now: dict[str, Any]) -> None:
     changes = {name: value for name, value in now.items() if last.get(name) != value and name != 'config_file'}
     if changes:
         write_json(path, first | {'resumed': [*first.get('resumed', []), changes]})
+
+
+def read_manifest(run: AnyPath) -> dict[str, Any]:
+    """Raises UserError where there is no manifest.json, or one that this did not write."""
+    path = run / 'manifest.json'
+    found = read_json(path)
+    for name, kind in {'data': dict, 'packages': dict, 'resumed': list}.items():
+        if not isinstance(value := found.get(name, kind()), kind) or (name == 'data' and name not in found):
+            raise UserError(f"{path}: '{name}' is {type(value).__name__}; it is not as it was written")
+    if not all(isinstance(changes, dict) for changes in found.get('resumed', ())):
+        raise UserError(f"{path}: 'resumed' holds what is no part of a run; it is not as it was written")
+    return found
 
 
 def history(first: dict[str, Any]) -> list[dict[str, Any]]:

@@ -6,13 +6,15 @@ import math
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmjax.errors import FULL, UserError
 from mmjax.failpoints import failpoint
 from mmjax.storage import AnyPath, Spool, absolute, write_bytes
 from mmjax.train.board import Board
+
+BAD_RECORDS = 'bad_records.jsonl'
 
 
 def read_rows(path: AnyPath) -> list[dict[str, Any]]:
@@ -53,8 +55,9 @@ class JsonLines:
         self._path, self._file = path, path.open('ab', buffering=0)
         self._end, self._waiting, self._full = self._file.tell(), b'', False
 
-    def write(self, row: Mapping[str, int | float]) -> None:
-        self._waiting += (json.dumps({name: finite(value) for name, value in row.items()}) + '\n').encode()
+    def write(self, row: Mapping[str, Any]) -> None:
+        told = {name: finite(value) if isinstance(value, float) else value for name, value in row.items()}
+        self._waiting += (json.dumps(told) + '\n').encode()
         self._flush()
 
     def sync(self) -> bool:
@@ -89,10 +92,14 @@ class Writers:
     """All places to which one process of a run writes."""
 
     def __init__(self, run: AnyPath, *, step: int, tensorboard: bool, wandb: bool, config: dict[str, Any]):
-        self._spool = Spool(run, begun=('metrics.jsonl', 'timing.jsonl'))
+        self._spool = Spool(run, begun=('metrics.jsonl', 'timing.jsonl', BAD_RECORDS))
         local = self._spool.directory
         self._metrics = JsonLines(local / 'metrics.jsonl', step=step)
         self._timing = JsonLines(local / 'timing.jsonl', step=step)
+        self._step, self._bad_file, self._bad = step, local / BAD_RECORDS, None
+        self.bad_records = [row for row in read_rows(self._bad_file) if row['step'] <= step]
+        if self._bad_file.exists():
+            self._bad = JsonLines(self._bad_file, step=step)
         self._board, self._wandb = None, None
         if tensorboard:
             self._board = Board(local / 'tensorboard', step=step)
@@ -120,6 +127,13 @@ class Writers:
         self._timing.write({'step': step, **values})
         self._mirror(step, {f'timing/{name}': value for name, value in values.items()})
 
+    def bad(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Names examples that could not be used, each with the `step` that met it. The file begins with the first."""
+        self._bad = self._bad or JsonLines(self._bad_file, step=self._step)
+        for row in rows:
+            self._bad.write(row)
+        self.bad_records += [dict(row) for row in rows]
+
     def _mirror(self, step: int, values: Mapping[str, float]) -> None:
         if self._board:
             for name, value in values.items():
@@ -129,7 +143,7 @@ class Writers:
 
     def sync(self) -> bool:
         """Whether all rows are where the run is."""
-        whole = self._metrics.sync()
+        whole = self._metrics.sync() and (self._bad is None or self._bad.sync())
         if self._board:
             self._board.flush()
         self._spool.sync()
@@ -138,6 +152,8 @@ class Writers:
     def close(self) -> None:
         self._metrics.close()
         self._timing.close()
+        if self._bad:
+            self._bad.close()
         if self._board:
             self._board.close()
         self._spool.close()

@@ -31,6 +31,7 @@ class Sealer:
         self._directory, self._seals = directory, directory.parent / SEALS
         self._pool, self._over, self._last = ThreadPoolExecutor(1), threading.Event(), Future()
         self._last.set_result(None)
+        self._sealed = 0
 
     @property
     def steps(self) -> list[int]:
@@ -53,10 +54,19 @@ class Sealer:
         """Once all have been written: returns when they are sealed."""
         self._over.set()
         self._last.result()
+        self._sweep()  # Orbax may have removed one after the newest was sealed
 
     def close(self) -> None:
         self.wait()
         self._pool.shutdown()
+
+    def _sweep(self) -> None:
+        """Removes the seals of checkpoints that made room for one that this sealed."""
+        if is_first() and self._sealed:
+            there = {path.name for path in self._directory.iterdir()}
+            for old in self.steps:
+                if old < self._sealed and str(old) not in there:
+                    unseal(self._seals, old)
 
     def broken(self, step: int) -> list[str]:
         """What is wrong with the files of a step. In a group all processes come here, and all get the same."""
@@ -78,11 +88,8 @@ class Sealer:
             failpoint('checkpoint/sealing')
             seal(directory, self._seals, part=jax.process_index(), parts=jax.process_count())
             failpoint('checkpoint/sealed')
-            if is_first():
-                there = {path.name for path in self._directory.iterdir()}
-                for old in self.steps:
-                    if old < step and str(old) not in there:  # made room for newer ones
-                        unseal(self._seals, old)
+            self._sealed = step
+            self._sweep()
         except OSError as error:
             print(
                 f'mmjax: checkpoint {step} is not sealed ({error}): damage to it would show in its arrays alone',

@@ -461,7 +461,9 @@ def test_a_missing_field_is_told_with_shard_and_key(tmp_path):
     files = [('k/1.jpg', b'1'), ('k/1.txt', b'1'), ('k/2.txt', b'2'), ('k/3.png', b'3'), ('k/3.txt', b'3')]
     write_tar(tmp_path / 'a.tar', files)
     with pytest.raises(UserError, match=r"'jpg;png', which the example 'k/2' of .*a\.tar does not have; .* jpg, png"):
-        Shards(str(tmp_path / 'a.tar'), {'image': 'jpg;png', 'text': 'txt'}).open()
+        Shards(str(tmp_path / 'a.tar'), {'image': 'jpg;png', 'text': 'txt'}).open().read([0, 1])
+    with pytest.raises(UserError, match=r"'png', which the example 'k/1' of .*a\.tar does not have"):  # nor do most
+        Shards(str(tmp_path / 'a.tar'), {'image': 'png', 'text': 'txt'}).open()
     write_tar(tmp_path / 'b.tar', [pair for pair in files if '2' not in pair[0]])
     reader = Shards(str(tmp_path / 'b.tar'), {'image': 'jpg;png', 'text': 'txt'}).open()
     assert [example['image'] for example in reader.read([0, 1])] == [b'1', b'3']

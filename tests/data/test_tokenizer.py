@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from mmjax.data import tokenizer
 from mmjax.data.tokenizer import CUT, Bytes, Words, split_words
-from mmjax.errors import UserError
+from mmjax.errors import BadExample, UserError
 from mmjax.types import PAD_ID
 
 COLORS = Words(('blue', 'red', 'is', 'it'), length=6)
@@ -49,7 +49,7 @@ def test_a_long_text_is_cut_and_told_once():
     assert CUT == {('text', 6): 2}
 
 
-@given(st.text(max_size=60))
+@given(st.text(st.characters(exclude_characters='\0'), max_size=60))
 def test_bytes_come_back_exactly(text):
     tokenizer = Bytes(length=300)
     tokens = ids(tokenizer, text)
@@ -57,7 +57,7 @@ def test_bytes_come_back_exactly(text):
     assert tokenizer.decode(tokens) == text
 
 
-@given(st.text(min_size=1, max_size=30), st.integers(1, 20))
+@given(st.text(st.characters(exclude_characters='\0'), min_size=1, max_size=30), st.integers(1, 20))
 @pytest.mark.filterwarnings('ignore:Bytes. a')
 def test_cut_bytes_are_a_beginning_of_the_text(text, length):
     assert text.startswith(Bytes(length).decode(ids(Bytes(length), text)))
@@ -85,3 +85,12 @@ def test_known_words_come_back_exactly(words):
 def test_mistakes_are_told(make, message):
     with pytest.raises(UserError, match=message.replace('(', r'\(')):
         make()
+
+
+@pytest.mark.parametrize(
+    'text, reason', [('a' * 100_001, 'long text'), ('a\0b', 'text with NUL'), (3, 'no text'), (b'a', 'no text')]
+)
+def test_what_is_no_text_of_a_person_is_a_bad_example(text, reason):
+    with pytest.raises(BadExample) as raised:
+        COLORS({'text': text})
+    assert raised.value.reason == reason

@@ -159,7 +159,7 @@ def probed(source, tmp_path_factory):
     run = tmp_path_factory.mktemp('runs') / 'probe'
     with pytest.MonkeyPatch.context() as patch:
         said = []
-        patch.setattr('mmjax.train.run._say', said.append)
+        patch.setattr('mmjax.train.run.say', said.append)
         train(probe(source), workdir=str(run), report=False)
     return run, said
 
