@@ -41,6 +41,7 @@ def recorded(
 
 def _file(reader: Reader, once: Sequence[Transform], measure: Measure) -> AnyPath:
     parts = [f'{type(part).__module__}.{part!r}' for part in (*once, measure)]
+    parts += [str(sorted(reader.bad))] if reader.bad else []  # a cache knows of some that a reader alone does not
     name = hashlib.sha256(json.dumps([reader.fingerprint, *parts]).encode()).hexdigest()
     return data_dir() / 'lengths' / f'{name[:32]}.npy'
 

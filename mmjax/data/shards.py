@@ -62,13 +62,13 @@ class ShardsReader(Reader):
                 raise damaged(before, f'{before.size:,} bytes of {before.stamp}; now {now.size:,} of {now.stamp}')
         if met and len(met) != len(self._shards):
             raise UserError(f"'{source.paths}': {len(met)} shards have become {len(self._shards)}; start anew")
+        if not any(shard.size for shard in self._shards):
+            raise damaged(self._shards[0], 'it is empty, as are all')
         index = Index(self._shards, index_tar if kind == '.tar' else index_parquet)
         self._rows = (TarRows if kind == '.tar' else ParquetRows)(self._shards, index, source.fields)
         self._ends = np.cumsum(index.summary.examples)
         if empty := [shard.path for shard in self._shards if not shard.size]:
             more = f' and {len(empty) - 1} more' if len(empty) > 1 else ''
-            if len(empty) == len(self._shards):
-                raise UserError(f'{empty[0]}{more}: empty; write the shards again')
             print(f'mmjax: {empty[0]}{more}: empty, read as a shard without examples', file=sys.stderr, flush=True)
         self.labels = {}
         told = json.dumps([index.summary.fingerprint, source.fields])

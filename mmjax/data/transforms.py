@@ -1,6 +1,7 @@
 """Transforms of images and of whole examples. Text has its own file, `tokenizer.py`."""
 
 import io
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -80,7 +81,8 @@ def decode(value: Any, *, key: str, asker: str) -> PIL.Image.Image:
     except MemoryError:
         raise
     except Exception as error:  # of Pillow's readers, each of which has kinds of its own
-        told = f"{asker}: '{key}' ({len(value)} bytes) is not a readable image: {error}"
+        why = re.sub(' <.*>', '', str(error))  # the address of an object, another each time
+        told = f"{asker}: '{key}' ({len(value)} bytes) is not a readable image: {why}"
         raise BadExample(told, reason='unreadable image') from error
     if image.width * image.height > MAX_PIXELS:
         raise BadExample(
