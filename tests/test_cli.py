@@ -159,6 +159,9 @@ def test_diff_tells_what_differs(run, tmp_path, capsys):
         (['predict', '.', '--top', 'x', '--image', 'a.png'], '--top'),
         (['diff', '.', 'nowhere'], 'holds no config.json'),
         (['diff', '.'], 'RUN'),
+        (['reproduce', 'nowhere'], 'nowhere: no such run directory'),
+        (['reproduce', '.', '--until', 'x'], '--until'),
+        (['reproduce', '.', '--untli', '3'], '--until'),
         (['diff', '.', '.', '--jsno', 'x'], "unknown argument '--jsno'; did you mean '--json'?"),
     ],
 )

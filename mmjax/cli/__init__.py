@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import tyro
 
 from mmjax.cli.plan import Plan
+from mmjax.cli.reproduce import Reproduce
 from mmjax.cli.restarts import kept_up_alone
 from mmjax.cli.train import Eval, Train
 from mmjax.cli.verb import Run, Trusting, Verb, checked
@@ -120,12 +121,13 @@ VERBS: dict[str, type[Verb]] = {
     'study': StudyVerb,
     'plan': Plan,
     'diff': Diff,
+    'reproduce': Reproduce,
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one verb and returns the exit code: 0 done, 2 the user's mistake (told on stderr), 130 interrupted, 143 told
-    to end.
+    """Runs one verb and returns the exit code: 0 done, 1 not identical (`reproduce`), 2 the user's mistake (on stderr),
+    130 interrupted, 143 told to end.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if os.getcwd() not in sys.path:
@@ -168,17 +170,15 @@ def _main(argv: list[str]) -> int:
     if verb.restarts_left and not asks:
         return kept_up_alone(argv, restarts=verb.restarts_left)
     if asks or (joins := verb.joins) is None:
-        _run(verb, rest)
-        return 0
+        return _run(verb, rest)
     from mmjax.distributed.group import group
 
     with group(flags=joins) as first:
-        _run(verb, rest, tells=first)
-    return 0
+        return _run(verb, rest, tells=first)
 
 
-def _run(verb: Verb, rest: list[str], *, tells: bool = True) -> None:
-    """tells: whether this is the process that prints and writes the result."""
+def _run(verb: Verb, rest: list[str], *, tells: bool = True) -> int:
+    """Returns the exit code. tells: whether this is the process that prints and writes the result."""
     to_stdout = verb.json == '-'
     if verb.json and not to_stdout and tells:
         from mmjax.train.files import check_writable
@@ -187,14 +187,15 @@ def _run(verb: Verb, rest: list[str], *, tells: bool = True) -> None:
     with contextlib.redirect_stdout(sys.stderr) if to_stdout else contextlib.nullcontext():
         result = verb.run(rest)
     if not tells:
-        return
+        return verb.code(result)
     written = json.dumps(result, indent=1)
     if to_stdout:
         print(written)
-        return
+        return verb.code(result)
     verb.show(result)
     if verb.json:
         Path(verb.json).write_text(written + '\n')
+    return verb.code(result)
 
 
 def _parse(name: str, args: list[str]) -> tuple[Verb, list[str]]:

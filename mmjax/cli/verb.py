@@ -36,6 +36,10 @@ class Verb:
         """Does the work and returns the result. `rest` holds the arguments that are not fields of the verb."""
         raise NotImplementedError
 
+    def code(self, result: dict[str, Any]) -> int:
+        """The exit code."""
+        return 0
+
     def show(self, result: dict[str, Any]) -> None:
         """Prints a result for people to read."""
         for name, value in result.items():

@@ -32,6 +32,18 @@ def compare(run_a: str, run_b: str) -> dict[str, list[Any]]:
         UserError: a file of a run is missing or is no JSON.
     """
     a, b = path_of(run_a), path_of(run_b)
+    told = causes(a, b)
+    rows = metrics_of(a), metrics_of(b)
+    told |= {f'metrics/{key}@{step}': pair for key, step, pair in first_parting(*rows)}
+    if max(rows[0], default=0) != max(rows[1], default=0):
+        told['metrics/steps'] = [max(part, default=0) for part in rows]
+    results = [read_json(run / 'results.json') if (run / 'results.json').exists() else {} for run in (a, b)]
+    told |= {f'results/{key}': pair for key, pair in _differences(*results)}
+    return told
+
+
+def causes(a: AnyPath, b: AnyPath) -> dict[str, list[Any]]:
+    """Of two runs what differs in config, code, data and environment."""
     configs = [read_json(run / 'config.json') for run in (a, b)]
     told = {f'config/{path or "class"}': [x, y] for path, x, y in config.diff(*configs)}
     manifests = [_flat(read_json(run / 'manifest.json')) for run in (a, b)]
@@ -40,20 +52,16 @@ def compare(run_a: str, run_b: str) -> dict[str, list[Any]]:
             head = key.partition('/')[0]
             if SECTIONS.get(head, 'environment') == section and head not in UNTOLD:
                 told[f'{section}/{key.removeprefix(f"{section}/")}'] = pair
-    told |= {f'metrics/{key}': pair for key, pair in _first_parting(_metrics(a), _metrics(b))}
-    results = [read_json(run / 'results.json') if (run / 'results.json').exists() else {} for run in (a, b)]
-    told |= {f'results/{key}': pair for key, pair in _differences(*results)}
     return told
 
 
-def _first_parting(a: dict[int, dict[str, Any]], b: dict[int, dict[str, Any]]) -> Iterator[tuple[str, list[Any]]]:
+def first_parting(a: dict[int, dict[str, Any]], b: dict[int, dict[str, Any]]) -> Iterator[tuple[str, int, list[Any]]]:
+    """Metric, step and both values of what differs in the first row, of those that both have, that is not the same."""
     for step in sorted(a.keys() & b.keys()):
         parted = list(_differences(a[step], b[step]))
         if parted:
-            yield from ((f'{key}@{step}', pair) for key, pair in parted)
+            yield from ((key, step, pair) for key, pair in parted)
             break
-    if max(a, default=0) != max(b, default=0):
-        yield 'steps', [max(a, default=0), max(b, default=0)]
 
 
 def _differences(a: dict[str, Any], b: dict[str, Any]) -> Iterator[tuple[str, list[Any]]]:
@@ -70,7 +78,7 @@ def _flat(value: dict[str, Any], prefix: str = '') -> dict[str, Any]:
     return flat
 
 
-def _metrics(run: AnyPath) -> dict[int, dict[str, Any]]:
+def metrics_of(run: AnyPath) -> dict[int, dict[str, Any]]:
     """The rows of metrics.jsonl by step; several rows of one step are one."""
     steps: dict[int, dict[str, Any]] = {}
     for row in read_rows(run / 'metrics.jsonl'):

@@ -42,15 +42,17 @@ def run_steps(
     about: Callable[[int], dict[str, Any]],
     preemption: Preemption,
     beat: Callable[[], None],
+    until: int | None = None,
 ) -> TrainState:
-    """Trains from `state.step` to `experiment.steps`, evaluates what has `every`, saves. One process has writers.
+    """Trains from `state.step` to `experiment.steps`, or `until`, evaluates what has `every`, saves. One process has
+    writers.
 
     shapes: the state's shapes and shardings (`abstract_state`). beat: called whenever something is done.
 
     Raises:
         Preempted: once the last finished step is saved.
     """
-    start = int(state.step)
+    start, last = int(state.step), min(until or experiment.steps, experiment.steps)
     step_fn = step_program(experiment, shapes)
     batches = train_batches(
         experiment.data,
@@ -85,7 +87,7 @@ def run_steps(
         known = shared(lambda: sorted(writers.known) if writers else [])
         cut_off = [name for name in due_at(start, experiment) if not any(x.startswith(f'{name}/') for x in known)]
         evaluate(start, {name: experiment.evals[name] for name in cut_off})
-        for step in range(start + 1, experiment.steps + 1):
+        for step in range(start + 1, last + 1):
             waiting = time.perf_counter()
             failpoint('loop/batch')
             batch = next(batches)
@@ -127,7 +129,7 @@ def run_steps(
                     raise Preempted
 
             due = due_at(step, experiment)
-            saves = step % experiment.checkpoint.every == 0 or step == experiment.steps
+            saves = step % experiment.checkpoint.every == 0 or step == last
             if due or saves:
                 jax.block_until_ready(state)  # steps that are still computing belong to the rate, not to the pause
             paused = time.perf_counter()
@@ -139,9 +141,9 @@ def run_steps(
         preemption.loses = False
         if summary := records.summary():
             progress.say(f'bad examples: {summary}')
-        if experiment.steps not in shared(lambda: checkpoints.steps):
+        if max(start, last) not in shared(lambda: checkpoints.steps):
             raise UserError(
-                f'the last step, {experiment.steps}, could not be saved, so nothing is scored; make room, and give the '
+                f'the last step, {last}, could not be saved, so nothing is scored; make room, and give the '
                 'same command: it goes on from the last checkpoint'
             )
     except Preempted:

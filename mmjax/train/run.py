@@ -35,11 +35,17 @@ from mmjax.types import Shapes
 
 
 def train(
-    experiment: Experiment, *, workdir: str, config_file: str | None = None, report: bool = True
+    experiment: Experiment,
+    *,
+    workdir: str,
+    config_file: str | None = None,
+    report: bool = True,
+    until: int | None = None,
 ) -> dict[str, float]:
     """Trains, evaluates, reports; goes on where a run in `workdir` stopped; returns the results of every evaluator.
 
-    report: whether to write report.html, which takes seconds; a study of many short runs writes one of its own.
+    report: whether to write report.html, which takes seconds; a study of many short runs writes one of its own. until:
+    a step to stop at, with a checkpoint of it and no results; the same call without it goes on.
 
     Raises:
         UserError: on a config that cannot run, data that cannot be read, or a directory that holds another run.
@@ -47,7 +53,9 @@ def train(
     """
     preemption = Preemption()
     with preemption.listening(), watchdog(experiment.patience) as beat:
-        return _trained(experiment, path_of(workdir), preemption, beat, config_file=config_file, report=report)
+        return _trained(
+            experiment, path_of(workdir), preemption, beat, config_file=config_file, report=report, until=until
+        )
 
 
 def _trained(
@@ -58,6 +66,7 @@ def _trained(
     *,
     config_file: str | None,
     report: bool,
+    until: int | None,
 ) -> dict[str, float]:
     # Whatever can be wrong is found before the directory is made; a finished run only tells its results.
     prepared = None if is_finished(run) else prepare(experiment, run=run)
@@ -65,7 +74,9 @@ def _trained(
         if not is_finished(run):
             check_common(run)
             prepared = prepared or prepare(experiment, run=run)
-            _train(experiment, run, prepared, preemption, beat, config_file=config_file)
+            _train(experiment, run, prepared, preemption, beat, config_file=config_file, until=until)
+        if not is_finished(run):
+            return {}
         results = shared(lambda: read_results(run))
         if not report:
             return results
@@ -94,6 +105,7 @@ def _train(
     beat: Callable[[], None],
     *,
     config_file: str | None,
+    until: int | None,
 ) -> None:
     """Fills a claimed directory: manifest, checkpoints, metrics, and when all is done predictions and results."""
     mesh, batch, shapes, start = prepared
@@ -135,11 +147,14 @@ def _train(
             about=lambda step: {'data_position': step, 'config': dumped},
             preemption=preemption,
             beat=beat,
+            until=until,
         )
     finally:
         checkpoints.close()
         if writers:
             writers.close()
+    if int(state.step) < experiment.steps:
+        return
     results, columns = score_all(experiment, state.evaluated, scorer)
     if is_first():
         (run / 'predictions').mkdir(exist_ok=True)
