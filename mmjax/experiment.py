@@ -103,11 +103,12 @@ class Experiment:
     objectives, evals: by name; the metrics are called `loss/NAME` and `NAME/METRIC`. batch_size: examples a step, over
     all devices. precision: of the computation, 'float32' or 'bfloat16'; parameters and optimiser stay float32. balance:
     what is done to the gradients before the optimiser has them, so that no modality holds another back. init_from: the
-    run whose parameters it starts from. deterministic: on GPUs only operations that repeat bit for bit, which takes
-    time; elsewhere a run on the same devices repeats anyway. patience: seconds without a step, or a batch of an
-    evaluation, after which the run counts as hanging: it tells where every thread is, and ends; 0: never. bad_records:
-    the share of examples that may be of no use (see `data/bad.py`): they count for nothing, and are named in
-    RUN/bad_records.jsonl; a run that met more than chance makes of this share ends.
+    run whose parameters it starts from. deterministic: the same bits on any number of devices over which a batch is cut
+    (`train/fixed_order.py` tells how, where not, and what it takes), and on GPUs only operations that repeat bit for
+    bit; without it a run repeats on the same devices alone, and on GPUs not even there. patience: seconds without a
+    step, or a batch of an evaluation, after which the run counts as hanging: it tells where every thread is, and ends;
+    0: never. bad_records: the share of examples that may be of no use (see `data/bad.py`): they count for nothing, and
+    are named in RUN/bad_records.jsonl; a run that met more than chance makes of this share ends.
 
     A config file may return several, as a tuple: stages, in their order, each a run WORKDIR/NAME of its own. A later
     one starts from an earlier one by `InitFrom(stage=NAME)`.

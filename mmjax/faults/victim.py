@@ -42,6 +42,12 @@ def experiment() -> Experiment:
     )
 
 
+def steady() -> Experiment:
+    """A short one that has the same bits on any number of devices."""
+    made = experiment()
+    return dataclasses.replace(made, steps=8, evals={}, checkpoint=Checkpoint(every=2, keep=2), deterministic=True)
+
+
 def seen(experiment: Experiment, step: int) -> float:
     """What `loss/rows` of a step has to be: of the batch of that step, drawn anew."""
     batches = train_batches(experiment.data, batch_size=experiment.batch_size, seed=experiment.seed, start=step - 1)

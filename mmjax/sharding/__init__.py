@@ -160,6 +160,12 @@ def _check_divides(shape: Sequence[int], axes: Sequence[str | None], spec: Parti
             )
 
 
+def current_mesh() -> jax.sharding.AbstractMesh:
+    """The mesh of `jax.set_mesh`; an empty one without it, and within `shard_mapped`: there a device is by itself."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return jax.sharding.AbstractMesh((), ()) if mesh.manual_axes else mesh
+
+
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     """Says how an activation is sharded. The mesh is the one of `jax.set_mesh`; without one this does nothing."""
     if len(axes) != x.ndim:
@@ -168,7 +174,7 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     spec = partition_spec(
         [None if a == 'length' and n == 1 else a for a, n in zip(axes, x.shape, strict=True)], parameter=False
     )
-    mesh = jax.sharding.get_abstract_mesh()
+    mesh = current_mesh()
     if mesh.empty:
         return x
     _check_divides(x.shape, axes, spec, mesh, 'activation')

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from mmjax.sharding import TABLE, partition_spec
+from mmjax.sharding import TABLE, current_mesh, partition_spec
 
 Axes = tuple[str | None, ...]  # of the first dimensions of an array; the others are whole
 
@@ -34,6 +34,12 @@ class Place:
         """The rows of all devices along a logical axis, one after the other, on each of them. dim: that of the rows."""
         return jax.lax.all_gather(x, TABLE[axis][1], axis=dim, tiled=True) if self.parts(axis) > 1 else x
 
+    def exchange(self, x: jax.Array, axis: str) -> jax.Array:
+        """Of the rows of all devices along a logical axis, one after the other, this device's part of the columns."""
+        if self.parts(axis) == 1:
+            return x
+        return jax.lax.all_to_all(x, TABLE[axis][1], split_axis=1, concat_axis=0, tiled=True)
+
     def scatter_sum(self, x: jax.Array, axis: str) -> jax.Array:
         """Of the sum over the devices along a logical axis, this device's part of the rows: undoes `gather`."""
         if self.parts(axis) == 1:
@@ -58,7 +64,7 @@ class Place:
 
 def here() -> Place:
     """Of the mesh of `jax.set_mesh`."""
-    return Place(jax.sharding.get_abstract_mesh())
+    return Place(current_mesh())
 
 
 def shard_mapped(local: Callable[..., Any], inputs: list[Any], outputs: list[Any]) -> Callable[..., Any]:
@@ -68,7 +74,7 @@ def shard_mapped(local: Callable[..., Any], inputs: list[Any], outputs: list[Any
     its first dimension, `()` every device has whole. An output that is not cut along an axis must come out the same on
     all devices along it.
     """
-    mesh = jax.sharding.get_abstract_mesh()
+    mesh = current_mesh()
     program = functools.partial(local, Place(mesh))
     if mesh.empty or mesh.size == 1:
         return program

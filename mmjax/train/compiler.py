@@ -8,6 +8,8 @@ from typing import Any
 ROOM = {'xla_tpu_scoped_vmem_limit_kib': str(64 * 1024)}
 # XLA refuses what has no such kernel (https://openxla.org/xla/determinism).
 FIXED_ORDER = {'xla_gpu_deterministic_ops': True}
+# A product is summed in as many pieces as there are threads, whose waiting for one another takes long in a loop.
+ONE_THREAD = {'xla_cpu_multi_thread_eigen': False}
 OPTIONS: dict[str, dict[str, Any]] = {'TPU v5': ROOM, 'TPU v5p': ROOM}
 
 
@@ -16,4 +18,6 @@ def compiler_options(device: Any, *, deterministic: bool) -> dict[str, Any] | No
     options = OPTIONS.get(device.device_kind, {})
     if deterministic and device.platform in ('gpu', 'cuda', 'rocm'):
         options = {**options, **FIXED_ORDER}
+    if deterministic and device.platform == 'cpu':
+        options = {**options, **ONE_THREAD}
     return options or None

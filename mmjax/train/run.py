@@ -20,6 +20,7 @@ from mmjax.train.checkpoint import Checkpoints
 from mmjax.train.directory import check_common, claimed
 from mmjax.train.evaluate import Scorer
 from mmjax.train.files import read_json, write_json
+from mmjax.train.fixed_order import obstacle
 from mmjax.train.flops import PEAK_FLOPS, train_flops
 from mmjax.train.init import lines, load, record, started, told
 from mmjax.train.loop import run_steps
@@ -127,6 +128,8 @@ def _train(
         f'{f"{trained:,} of " if trained != parameters else ""}{parameters:,} parameters'
         f'{" train" if trained != parameters else ""}, {jax.device_count()} {jax.devices()[0].device_kind} device(s)'
     )
+    if experiment.deterministic and (why := obstacle(experiment, mesh)):
+        say(f'deterministic: on these devices alone, as {why}')
     dumped = config.dump(experiment)
     writers = None
     if is_first():

@@ -11,9 +11,10 @@ from jaxtyping import Array, Float, Int
 from mmjax.balance.base import Tally
 from mmjax.experiment import Experiment
 from mmjax.optim import joined
-from mmjax.sharding import keep
+from mmjax.sharding import constrain, current_mesh, keep
 from mmjax.train.accumulate import accumulated, accumulated_whole
 from mmjax.train.compiler import compiler_options
+from mmjax.train.fixed_order import in_fixed_order, obstacle, portions_of
 from mmjax.train.passes import Views, apply_model, run
 from mmjax.train.sources import mean_or_nan, sums_by_source, token_shares
 from mmjax.train.state import TrainState, key_for
@@ -59,7 +60,7 @@ def train_step(
     metrics |= balance | token_shares(experiment, state.params, batch)
     metrics |= {
         'grad_norm': optax.tree.norm(grads),
-        'param_norm': optax.tree.norm(params),
+        'param_norm': optax.tree.norm(_whole(params) if experiment.deterministic else params),
         'learning_rate': jnp.asarray(optim.schedule.build(experiment.steps)(state.step), jnp.float32),
     }
     for name, part in grads.items():
@@ -111,17 +112,29 @@ def gradients(
 
     gradient, trained = jax.grad(loss_of, has_aux=True), optim.trained(state.params)
     seen = [view(batch, view_key) for view in views.plain]
+    fixed = experiment.deterministic and not obstacle(experiment, current_mesh())
     totals = {}  # of the whole batch, whatever part of it is judged; what is mined is never cut into parts
     for name, objective in experiment.objectives.items():
         if objective.view in views.plain:
             weights = objective.weights(seen[views.place(objective.view)])
+            weights = constrain(weights, None) if fixed else weights
             totals |= {name: weights.sum(), **sums_by_source(experiment, batch, weights, prefix=f'{name}/')}
     key = key_for('dropout', seed=experiment.seed, step=state.step)
 
     def hold(grads: Any) -> Any:
         return grads if shardings is None else keep(grads, optim.trained(shardings))
 
-    if optim.accumulate == 1:
+    if fixed:
+        grads, (metrics, tally) = in_fixed_order(
+            gradient,
+            trained,
+            seen,
+            key,
+            step=state.step,
+            portions=portions_of(experiment),
+            parts=optim.accumulate,
+        )  # whole on every device, where the optimiser takes their norm
+    elif optim.accumulate == 1:
         grads, (metrics, tally) = gradient(trained, seen, key)
         grads = hold(grads)
     elif any(objective.couples_rows for objective in experiment.objectives.values()):
@@ -161,6 +174,11 @@ def weighted(
         for key, value in sums_by_source(experiment, seen[i], rows, prefix=f'{name}/').items():
             apart[f'loss/{key}'] = objective.scale * mean_or_nan(value, totals.get(key, own[key]))
     return losses, apart
+
+
+def _whole(tree: Any) -> Any:
+    """On every device, so that its norm is summed in one order."""
+    return jax.tree.map(lambda x: constrain(x, *(None,) * x.ndim), tree)
 
 
 def predict_step(params: Any, batch: Batch, *, experiment: Experiment) -> Outputs:

@@ -22,10 +22,11 @@ def test_defaults(platform, kind):
     assert compiler_options(device(platform, kind), deterministic=False) is None
 
 
-def test_a_fixed_order_is_asked_of_gpus_alone():
+def test_a_fixed_order_is_asked_of_gpus_and_of_cpus():
     asked = compiler_options(device('gpu', 'NVIDIA H100'), deterministic=True)
     assert asked == {'xla_gpu_deterministic_ops': True}
     assert compiler_options(device('tpu', 'TPU v6 lite'), deterministic=True) is None
+    assert compiler_options(device('cpu', 'cpu'), deterministic=True) == {'xla_cpu_multi_thread_eigen': False}
 
 
 def test_xla_knows_the_option(monkeypatch):

@@ -1,0 +1,39 @@
+"""A short form of `scripts/faults/elastic`, whose last full result is committed, and that it can find what is wrong."""
+
+from mmjax.faults import elastic
+from mmjax.sharding.candidates import sizes_of, written
+from tests.faults.results import committed, faults
+
+FOUND = committed('elastic')
+
+
+def test_the_full_result_is_of_every_mesh_reader_and_move():
+    assert FOUND['survived'] == FOUND['trials']
+    meshes = {f'mesh/{written(sizes_of(shape, n))}' for n, shape in elastic.all_shapes()}
+    readers = {f'batches/{workers}_workers' for workers in elastic.WORKERS}
+    moves = {elastic.move(*moved) for moved in elastic.MOVES}
+    assert faults(FOUND) == {*meshes, *readers, *moves}
+
+
+def test_a_state_is_restored_on_other_meshes(tmp_path):
+    done = elastic.meshes(tmp_path, trials=2, after=2)
+    assert len(done) == 4 and [trial for trial in done if trial.wrong] == []
+
+
+def test_batches_do_not_depend_on_who_reads_them():
+    done = elastic.batches(trials=4, seed=1, workers=(0,))
+    assert len(done) == 4 and [trial for trial in done if trial.wrong] == []
+
+
+def test_a_stream_that_goes_on_one_batch_late_is_caught(monkeypatch):
+    right = elastic.train_batches
+    monkeypatch.setattr(
+        elastic, 'train_batches', lambda data, *, start, **k: right(data, start=start + (start > 3), **k)
+    )
+    (trial,) = elastic.batches(trials=1, seed=1, workers=(0,))
+    assert 'batches [5, 6, 7, 8, 9] are others' in trial.wrong
+
+
+def test_a_deterministic_run_moves_to_a_group(tmp_path):
+    (trial,) = elastic.bits(tmp_path, trials=1)
+    assert trial.fault == 'bits/data/1x4 2x2' and not trial.wrong
