@@ -9,6 +9,7 @@ from mmjax.errors import UserError, nearest
 from mmjax.evals.base import Evaluator, PairEvaluator
 from mmjax.generate.base import FORWARD, Predictor
 from mmjax.generate.steps import check_writes
+from mmjax.guard import Guard
 from mmjax.model import Model
 from mmjax.objectives.base import Objective
 from mmjax.optim import AdamW
@@ -108,7 +109,8 @@ class Experiment:
     bit; without it a run repeats on the same devices alone, and on GPUs not even there. patience: seconds without a
     step, or a batch of an evaluation, after which the run counts as hanging: it tells where every thread is, and ends;
     0: never. bad_records: the share of examples that may be of no use (see `data/bad.py`): they count for nothing, and
-    are named in RUN/bad_records.jsonl; a run that met more than chance makes of this share ends.
+    are named in RUN/bad_records.jsonl; a run that met more than chance makes of this share ends. guard: what happens
+    where numbers go wrong.
 
     A config file may return several, as a tuple: stages, in their order, each a run WORKDIR/NAME of its own. A later
     one starts from an earlier one by `InitFrom(stage=NAME)`.
@@ -137,6 +139,7 @@ class Experiment:
     deterministic: bool = field(default=False, metadata={'old': False})
     patience: float = field(default=1800.0, metadata={'old': 1800.0})
     bad_records: float = field(default=0.01, metadata={'old': 0.01})
+    guard: Guard = field(default_factory=Guard, metadata={'old': Guard()})
 
     def check(self) -> None:
         """Raises UserError on values that no run could have, before anything costly starts."""
@@ -151,6 +154,7 @@ class Experiment:
             raise UserError(f'seed {self.seed} and optim.accumulate {self.optim.accumulate}: at least 0 and 1')
         self.model.fusion.check_modalities(self.model.encoders)
         self.init_from.check()
+        self.guard.check()
         self._check_views()
         for name, evaluation in self.evals.items():
             if not isinstance(evaluation.data, Data):

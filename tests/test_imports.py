@@ -12,7 +12,7 @@ FILES = sorted((ROOT / 'mmjax').rglob('*.py'))
 # room: what it may import. The rooms on one line of the house never import one another.
 BASE = {'errors', 'types', 'config', 'sharding', 'paths', 'storage', 'distributed', 'failpoints'}
 PARTS = {'encoders', 'fusion', 'decoders'}
-BESIDE = {'objectives', 'data', 'optim', 'evals'}
+BESIDE = {'objectives', 'data', 'optim', 'evals', 'guard'}
 VIEWS = {'views'}
 EXPERIMENT = BASE | VIEWS | {'nn', 'model', 'balance', 'generate'} | PARTS | BESIDE
 ALLOWED = {

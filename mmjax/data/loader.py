@@ -11,7 +11,7 @@ import functools
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,7 +129,7 @@ def train_batches(
     start: int = 0,
     rows: Sequence[int] | None = None,
     bad: Callable[[list[dict[str, Any]]], None] | None = None,
-) -> Iterator[HostBatch]:
+) -> Generator[HostBatch]:
     """Endless batches, from global batch `start` on: of each the rows that this process has to load (None: all).
 
     Each batch holds the examples' entries stacked to [R, …], `index` int32 [R], the row in the split (or in the
@@ -149,7 +149,7 @@ def train_batches(
     return _told(_serve(make, start=start, stop=sys.maxsize, workers=data.workers), bad)
 
 
-def eval_batches(data: Data, *, batch_size: int, rows: Sequence[int] | None = None) -> Iterator[HostBatch]:
+def eval_batches(data: Data, *, batch_size: int, rows: Sequence[int] | None = None) -> Generator[HostBatch]:
     """Once through the split in its order, random transforms left out: of each batch the rows that this process has to
     load (None: all).
 
@@ -164,9 +164,9 @@ def eval_batches(data: Data, *, batch_size: int, rows: Sequence[int] | None = No
     return _serve(make, start=0, stop=-(-len(opened) // batch_size), workers=data.workers)
 
 
-def _told(batches: Iterator[HostBatch], bad: Callable[[list[dict[str, Any]]], None] | None) -> Iterator[HostBatch]:
+def _told(batches: Generator[HostBatch], bad: Callable[[list[dict[str, Any]]], None] | None) -> Generator[HostBatch]:
     """Takes out of each batch what is told of bad examples in it."""
-    with contextlib.closing(batches):  # pyright: ignore[reportArgumentType]: it is a generator
+    with contextlib.closing(batches):
         for batch in batches:
             if BAD in batch:
                 found = json.loads(batch.pop(BAD).tobytes())
@@ -237,7 +237,7 @@ def _rows(rows: Sequence[int] | None, batch_size: int) -> tuple[int, ...]:
     return tuple(range(batch_size) if rows is None else (int(row) for row in rows))
 
 
-def _serve(make: Any, *, start: int, stop: int, workers: int) -> Iterator[HostBatch]:
+def _serve(make: Any, *, start: int, stop: int, workers: int) -> Generator[HostBatch]:
     """Makes batches start, start+1, … ahead of their use, in a thread or in worker processes."""
     import grain
 

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from mmjax.data import Data, DropModality, train_batches
+from mmjax.data import Data, DropModality, Feed, train_batches
 from mmjax.data.loader import HostBatch
 from mmjax.data.mixture import Mixture
 from mmjax.data.synthetic import Ids, Pixels, Synthetic
@@ -146,13 +146,13 @@ def mixture(workers: int) -> Mixture:
     fields = {'image': Pixels(width=SMALL.side), 'text': Ids(length=SMALL.length, vocabulary=100)}
     rows = {'first': 64, 'second': 34, 'third': 15}
     drop = DropModality({'image': 0.3, 'text': 0.3})
-    sources = {name: Data(Synthetic(fields, rows=n), (drop,), cache=False) for name, n in rows.items()}
+    sources: dict[str, Feed] = {name: Data(Synthetic(fields, rows=n), (drop,), cache=False) for name, n in rows.items()}
     return Mixture(sources, weights={'first': 3.0, 'second': 2.0, 'third': 1.0}, workers=workers)
 
 
 def batches(*, trials: int, seed: int, workers: Sequence[int] = WORKERS) -> list[Trial]:
-    """Without workers each number of processes takes each stretch between two stops in one of the trials; with them, which
-    take seconds to start, one stretch.
+    """Without workers each number of processes takes each stretch between two stops in one of the trials; with them,
+    which take seconds to start, one stretch.
     """
     wanted = _global_batches(mixture(0), start=0, count=STOPS[-1], processes=1, seed=seed)
     done = []

@@ -10,8 +10,8 @@ import jax
 from mmjax.errors import UserError
 from mmjax.experiment import Experiment
 from mmjax.sharding import placed_batch
+from mmjax.train.guarded import step_program
 from mmjax.train.state import TrainState
-from mmjax.train.step import step_program
 from mmjax.types import Shapes
 
 GIB = 2**30

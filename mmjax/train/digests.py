@@ -47,7 +47,7 @@ def _digest(x: Array) -> UInt32[Array, '2']:
     """Two sums over the words of an array, modulo 2**32, so in any order. In the first each word has an odd factor made
     of its place: one flipped bit always changes it. The second mixes word and place, against what cancels in the first.
     """
-    words = _words(x)
+    words = bits_of(x)
     place = jnp.zeros((), jnp.uint32)
     for axis, size in enumerate(words.shape):  # not flattened: that would collect what is cut over devices
         place = place * jnp.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, words.shape, axis)
@@ -55,7 +55,8 @@ def _digest(x: Array) -> UInt32[Array, '2']:
     return jnp.stack([jnp.sum(words * (place | 1)), jnp.sum(_mixed(words ^ place))])
 
 
-def _words(x: Array) -> UInt32[Array, '...']:
+def bits_of(x: Array) -> UInt32[Array, '...']:
+    """Those of each number, as a word."""
     if x.dtype == jnp.bool:
         return x.astype(jnp.uint32)
     unsigned = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[x.dtype.itemsize]

@@ -14,8 +14,9 @@ from mmjax.train.files import read_json, write_json
 from mmjax.train.lock import locked, owner_of
 from mmjax.train.manifest import code_version
 
-# What may change when a run goes on: where and how often it writes, and on how many devices it computes.
-MAY_CHANGE = ('mesh', 'checkpoint', 'log', 'patience', 'bad_records')
+# What may change when a run goes on: where and how often it writes, on how many devices it computes, and what it does
+# where numbers or data are wrong.
+MAY_CHANGE = ('mesh', 'checkpoint', 'log', 'patience', 'bad_records', 'guard')
 
 
 def check_place(run: AnyPath) -> None:

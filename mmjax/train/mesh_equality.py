@@ -27,10 +27,10 @@ from mmjax.sharding import MeshShape, check_batch, place_batch, rows_here
 from mmjax.sharding.presets import Auto, Dp, Fsdp, FsdpTp, LongContext, Moe, Multislice
 from mmjax.train.check_parts import SMALL, captions, mixture
 from mmjax.train.files import check_writable, write_json
+from mmjax.train.guarded import step_program
 from mmjax.train.manifest import code_version
 from mmjax.train.prepare import shapes_of_batch
 from mmjax.train.state import TrainState, abstract_state, create_state, mesh_of
-from mmjax.train.step import step_program
 from mmjax.types import Shapes
 
 PRESETS: tuple[MeshShape, ...] = (Dp(), Fsdp(), FsdpTp(), LongContext(), Moe(), Multislice(), Auto())

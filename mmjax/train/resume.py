@@ -14,9 +14,11 @@ from mmjax.train.state import TrainState, abstract_state
 from mmjax.types import Shapes
 
 
-def resumed(checkpoints: Checkpoints, shapes: TrainState, *, say: Callable[[str], None]) -> TrainState | None:
+def resumed(
+    checkpoints: Checkpoints, shapes: TrainState, *, say: Callable[[str], None], before: int | None = None
+) -> TrainState | None:
     """The newest state that is whole; None: none was saved yet. What is damaged is put aside, and said. All processes
-    of a group take the same.
+    of a group take the same. before: only those of earlier steps; None then too where none of them can be read.
 
     Raises:
         UserError: where there were checkpoints, and none can be read: nothing starts over without being told to.
@@ -29,13 +31,13 @@ def resumed(checkpoints: Checkpoints, shapes: TrainState, *, say: Callable[[str]
 
     for step in shared(lambda: checkpoints.gone):
         put_aside(step, f'checkpoint {step} is gone')
-    while steps := shared(lambda: checkpoints.steps):
+    while steps := shared(lambda: [x for x in checkpoints.steps if before is None or x < before]):
         try:
             checkpoints.check(steps[-1])
             return checkpoints.restore(steps[-1], shapes)
         except Damaged as damage:
             put_aside(steps[-1], str(damage))
-    if lost := shared(lambda: checkpoints.lost):
+    if before is None and (lost := shared(lambda: checkpoints.lost)):
         raise UserError(
             f'none of the checkpoints of this run can be read any more ({", ".join(map(str, lost))}); remove its '
             'directory, or choose another --workdir, to train from the start'

@@ -151,6 +151,7 @@ def _train(
             preemption=preemption,
             beat=beat,
             until=until,
+            fresh=lambda: _fresh(experiment, prepared),
         )
     finally:
         checkpoints.close()

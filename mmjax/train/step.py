@@ -13,7 +13,6 @@ from mmjax.experiment import Experiment
 from mmjax.optim import joined
 from mmjax.sharding import constrain, current_mesh, keep
 from mmjax.train.accumulate import accumulated, accumulated_whole
-from mmjax.train.compiler import compiler_options
 from mmjax.train.fixed_order import in_fixed_order, obstacle, portions_of
 from mmjax.train.passes import Views, apply_model, run
 from mmjax.train.sources import mean_or_nan, sums_by_source, token_shares
@@ -21,17 +20,6 @@ from mmjax.train.state import TrainState, key_for
 from mmjax.types import Batch, Outputs
 
 Metrics = dict[str, Float[Array, '']]
-
-
-def step_program(experiment: Experiment, shapes: TrainState) -> jax.stages.Wrapped:
-    """The train step to be compiled, `(state, batch) -> (state, metrics)`, in place of the state that it is given.
-
-    shapes: the state with its shardings (`abstract_state`), where the new one and the gradients are kept too.
-    """
-    shardings = jax.tree.map(lambda x: x.sharding, shapes)
-    step = functools.partial(train_step, experiment=experiment, shardings=shardings.params)
-    options = compiler_options(shardings.step.mesh.devices.flat[0], deterministic=experiment.deterministic)
-    return jax.jit(step, donate_argnums=0, out_shardings=(shardings, None), compiler_options=options)
 
 
 def train_step(

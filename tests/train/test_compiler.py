@@ -7,9 +7,9 @@ import jax
 import pytest
 
 from mmjax.train.compiler import compiler_options
+from mmjax.train.guarded import step_program
 from mmjax.train.prepare import shapes_of_batch
 from mmjax.train.state import abstract_state, mesh_of
-from mmjax.train.step import step_program
 from tests.train import toy
 
 
