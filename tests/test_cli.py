@@ -67,7 +67,7 @@ def test_train_calls_train_with_the_config_as_it_is(calls, capsys):
     assert main(['train', CONFIG]) == 0
     [((experiment,), options)] = calls
     assert experiment == config.load_file(CONFIG, kind=Experiment)
-    assert options == {'workdir': 'runs/easy_vqa', 'config_file': CONFIG}
+    assert options == {'workdir': 'runs/easy_vqa', 'config_file': CONFIG, 'allow_drift': ()}
     assert 'test/accuracy' in capsys.readouterr().out
 
 
@@ -81,7 +81,12 @@ def test_train_applies_overrides_and_names_the_directory_by_them(calls):
     assert (type(experiment.model.fusion).__name__, experiment.model.fusion.num_tokens) == ('Bottleneck', 8)
     assert experiment.steps == 7
     assert first[1]['workdir'] == f'runs/easy_vqa-{config.config_hash(experiment)[:8]}' != seeded[1]['workdir']
-    assert named == ((experiment,), {'workdir': 'w', 'config_file': CONFIG})
+    assert named == ((experiment,), {'workdir': 'w', 'config_file': CONFIG, 'allow_drift': ()})
+
+
+def test_train_hears_what_may_have_drifted(calls):
+    assert main(['train', CONFIG, '--allow-drift', 'code', '--steps', '7', '--allow-drift', 'optim.decay']) == 0
+    assert calls[0][1]['allow_drift'] == ('code', 'optim.decay') and calls[0][0][0].steps == 7
 
 
 def test_train_takes_another_function_of_the_config(calls):

@@ -39,6 +39,13 @@ class Train(Spanning):
         int, tyro.conf.arg(metavar='N', help='start again where it dies, as often as that; a process of its own trains')
     ] = 0
 
+    allow_drift: Annotated[
+        tyro.conf.UseAppendAction[tuple[str, ...]],
+        tyro.conf.arg(
+            metavar='FIELD', help='go on though this differs from how the run began (optim.decay, code, data)'
+        ),
+    ] = ()
+
     @property
     def restarts_left(self) -> int:
         if self.restarts < 0:
@@ -48,7 +55,7 @@ class Train(Spanning):
     def run(self, rest: list[str]) -> dict[str, Any]:
         from mmjax.train.command import train_command
 
-        return train_command(self.config, rest, workdir=self.workdir)
+        return train_command(self.config, rest, workdir=self.workdir, allow_drift=self.allow_drift)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

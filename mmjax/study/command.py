@@ -65,7 +65,8 @@ def study_command(study: Study, directory: Path, *, dry_run: bool = False, toget
 def _record(plan: Plan, directory: Path) -> None:
     """Where its runs come from, in manifest.json. Raises UserError where the data have changed since the first."""
     reference = plan.sizes[plan.study.regimes[0], plan.study.reference]
-    record_manifest(directory, manifest(plan.study.base, parameters=reference.parameters, config_file=None))
+    now = manifest(plan.study.base, parameters=reference.parameters, config_file=None)
+    record_manifest(directory, now, allow=('code', 'packages', 'parameters'))  # the ledger tells of each run
 
 
 def _all_data(study: Study) -> list[Data]:

@@ -14,6 +14,7 @@ SECTIONS = {
     'parameters': 'config',
     'init_from': 'config',
     'config_file': 'code',
+    'code': 'code',
     'commit': 'code',
     'dirty': 'code',
     'data': 'data',

@@ -10,13 +10,10 @@ from mmjax.distributed.group import gathered, shared
 from mmjax.errors import UserError
 from mmjax.experiment import Experiment
 from mmjax.storage import AnyPath, absolute, is_url, path_of
+from mmjax.train.drift import MUST, Change, rule_of, settle
 from mmjax.train.files import read_json, write_json
 from mmjax.train.lock import locked, owner_of
 from mmjax.train.manifest import code_version
-
-# What may change when a run goes on: where and how often it writes, on how many devices it computes, and what it does
-# where numbers or data are wrong.
-MAY_CHANGE = ('mesh', 'checkpoint', 'log', 'patience', 'bad_records', 'guard')
 
 
 def check_place(run: AnyPath) -> None:
@@ -39,8 +36,9 @@ def check_common(run: AnyPath) -> None:
 
 
 @contextmanager
-def claimed(run: AnyPath, experiment: Experiment) -> Iterator[None]:
-    """Makes the directory of a run, or checks that it is this experiment's; holds its lock until the block ends.
+def claimed(run: AnyPath, experiment: Experiment, *, allow: Sequence[str] = ()) -> Iterator[list[Change]]:
+    """Makes the directory of a run, or checks that it is this experiment's; holds its lock until the block ends. Gives
+    what is otherwise in the config than it was, where that may be, or is allowed (see `drift.py`).
 
     Raises:
         UserError: where it cannot be written, holds something else or another run, or another process trains in it.
@@ -53,8 +51,7 @@ def claimed(run: AnyPath, experiment: Experiment) -> Iterator[None]:
     except OSError as error:
         raise UserError(f'--workdir {run}: {error.strerror or error}') from error
     with locked(run):
-        _settle(run, experiment)
-        yield
+        yield _settle(run, experiment, allow)
 
 
 def load_experiment(run: str, *, trust: Sequence[str] = ()) -> Experiment:
@@ -65,29 +62,27 @@ def load_experiment(run: str, *, trust: Sequence[str] = ()) -> Experiment:
     return experiment
 
 
-def _settle(run: AnyPath, experiment: Experiment) -> None:
+def _settle(run: AnyPath, experiment: Experiment, allow: Sequence[str]) -> list[Change]:
     """Writes config.json, or compares it with the experiment."""
-    new = config.dump(experiment)
     if not (run / 'config.json').exists():
-        write_json(run / 'config.json', {'commit': code_version()['commit'], **new})
-        return
-    old = _read_config(run)
+        write_json(run / 'config.json', {'commit': code_version()['commit'], **config.dump(experiment)})
+        return []
     # Loaded and dumped again, so that fields that were added since have the value that the run had.
-    before = config.dump(config.load(old, trust=packages_of(experiment)))
-    different = [entry for entry in config.diff(before, new) if entry[0].split('.')[0] not in MAY_CHANGE]
-    if [path for path, _, _ in different] == ['steps']:
-        _, was, wanted = different[0]
-        if wanted > was and not experiment.optim.schedule.depends_on_length():
-            (run / 'results.json').unlink(missing_ok=True)
-            different = []
-    if different:
-        path, was, wanted = different[0]
-        more = f' and {len(different) - 1} more' if len(different) > 1 else ''
-        raise UserError(
-            f'{run}: belongs to another config: {path} was {was} and is {wanted}{more}; choose another --workdir, or '
-            'remove the directory'
-        )
-    write_json(run / 'config.json', {'commit': old.get('commit'), **new})
+    before = config.dump(config.load(_read_config(run), trust=packages_of(experiment)))
+    changes = [Change(*entry) for entry in config.diff(before, config.dump(experiment))]
+    longer = before['steps'] < experiment.steps and not experiment.optim.schedule.depends_on_length()
+    allow = (*allow, 'steps') if longer else allow
+    told = settle(
+        changes, lambda change: rule_of(change.path), allow=allow, heading=f'{run}: belongs to another config'
+    )
+    if any(rule_of(change.path) == MUST for change in told):
+        (run / 'results.json').unlink(missing_ok=True)  # they were of what it was
+    return told
+
+
+def record_config(run: AnyPath, experiment: Experiment) -> None:
+    """Writes config.json as the run goes on, with the commit that began it."""
+    write_json(run / 'config.json', {'commit': _read_config(run).get('commit'), **config.dump(experiment)})
 
 
 def _read_config(run: AnyPath) -> dict[str, Any]:

@@ -1,20 +1,24 @@
 """Where a run came from: code, versions, device, data."""
 
+import hashlib
 import importlib.metadata
 import os
 import platform
 import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 
 import mmjax
-from mmjax.config import config_hash
+from mmjax.config import config_hash, dump
 from mmjax.errors import UserError
 from mmjax.experiment import Experiment
 from mmjax.storage import AnyPath
 from mmjax.train.compiler import compiler_options
+from mmjax.train.drift import MUST, Change, around, rule_around, settle
 from mmjax.train.files import read_json, write_json
 
 PACKAGES = (
@@ -29,6 +33,7 @@ PACKAGES = (
     'einops',
     'numpy',
 )
+BESIDE = ('attribution', 'cli', 'faults', 'plan', 'study')  # rooms of the package that training never enters
 
 
 def manifest(experiment: Experiment, *, parameters: int, config_file: str | None) -> dict[str, Any]:
@@ -40,6 +45,7 @@ def manifest(experiment: Experiment, *, parameters: int, config_file: str | None
         'config_file': config_file and os.path.relpath(config_file),
         'config_hash': config_hash(experiment),
         **code_version(),
+        'code': code_of(experiment),
         'packages': {name: importlib.metadata.version(name) for name in PACKAGES if _installed(name)},
         'python': platform.python_version(),
         'platform': platform.platform(),
@@ -52,26 +58,35 @@ def manifest(experiment: Experiment, *, parameters: int, config_file: str | None
     }
 
 
-def record_manifest(run: AnyPath, now: dict[str, Any]) -> None:
+def record_manifest(
+    run: AnyPath, now: dict[str, Any], *, allow: Sequence[str] = (), changes: Sequence[Change] = ()
+) -> None:
     """Writes manifest.json; where the run was begun before, adds what has changed since to its list `resumed`.
 
+    allow: fields whose drift is allowed. changes: of the config, which are added too.
+
     Raises:
-        UserError: where the data are not those that the run was begun with.
+        UserError: where data, labels, code or packages are not those that the run was begun with.
     """
     path = run / 'manifest.json'
     if not path.exists():
         write_json(path, now)
         return
     first = read_manifest(run)
-    if first['data'] != now['data']:
-        changed = sorted(name for name in now['data'] if first['data'].get(name) != now['data'][name])
-        raise UserError(
-            f'{run}: the data of {", ".join(changed)} have changed since it began; choose another --workdir'
-        )
     last = history(first)[-1]
-    changes = {name: value for name, value in now.items() if last.get(name) != value and name != 'config_file'}
+    heading = f'{run}: has changed since it began'
+    told = settle(around(last, now), rule_around, allow=allow, heading=heading)
+    entry = {name: now[name] for change in told if (name := change.path.split('.')[0]) in now}
     if changes:
-        write_json(path, first | {'resumed': [*first.get('resumed', []), changes]})
+        entry['config'] = [list(change) for change in changes]
+    if not entry:
+        return
+    allowed = [change.path for change in told if rule_around(change) == MUST]
+    if allow and (allowed or changes):
+        entry['allowed'] = list(allow)
+    if last.get('config_hash') != now['config_hash']:
+        entry['config_hash'] = now['config_hash']
+    write_json(path, first | {'resumed': [*first.get('resumed', []), entry]})
 
 
 def read_manifest(run: AnyPath) -> dict[str, Any]:
@@ -101,6 +116,31 @@ def code_version() -> dict[str, Any]:
         return {'commit': _git('rev-parse', 'HEAD'), 'dirty': bool(_git('status', '--porcelain', '--', '*.py'))}
     except (OSError, subprocess.CalledProcessError):
         return {'commit': None, 'dirty': None}
+
+
+def code_of(experiment: Experiment) -> dict[str, str]:
+    """SHA-256 of the source that decides what a run computes: of this package, without what training never enters, and
+    of each other module that a class of the config is from.
+    """
+    root = Path(mmjax.__file__).parent
+    files = {file.relative_to(root).as_posix(): file for file in sorted(root.rglob('*.py'))}
+    own = hashlib.sha256()
+    for name, file in files.items():
+        if name.split('/')[0] not in BESIDE:
+            own.update(f'{name}\n{hashlib.sha256(file.read_bytes()).hexdigest()}\n'.encode())
+    found = {'mmjax': own.hexdigest()}
+    for module in sorted(_modules(dump(experiment))):
+        source = getattr(sys.modules.get(module), '__file__', None)
+        if source and not f'{module}.'.startswith('mmjax.'):
+            found[module] = hashlib.sha256(Path(source).read_bytes()).hexdigest()
+    return found
+
+
+def _modules(dumped: Any) -> set[str]:
+    """The modules of all classes in a dump."""
+    parts = dumped.values() if isinstance(dumped, dict) else dumped if isinstance(dumped, list) else ()
+    own = {str(dumped['class']).rpartition('.')[0]} if isinstance(dumped, dict) and 'class' in dumped else set()
+    return own.union(*map(_modules, parts))
 
 
 def other_code(run: AnyPath) -> str | None:

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -17,7 +17,8 @@ from mmjax.experiment import Experiment
 from mmjax.failpoints import failpoint
 from mmjax.storage import AnyPath, path_of, write_bytes
 from mmjax.train.checkpoint import Checkpoints
-from mmjax.train.directory import check_common, claimed
+from mmjax.train.directory import check_common, claimed, record_config
+from mmjax.train.drift import Change, check_allowed
 from mmjax.train.evaluate import Scorer
 from mmjax.train.files import read_json, write_json
 from mmjax.train.fixed_order import obstacle
@@ -42,20 +43,30 @@ def train(
     config_file: str | None = None,
     report: bool = True,
     until: int | None = None,
+    allow_drift: Sequence[str] = (),
 ) -> dict[str, float]:
     """Trains, evaluates, reports; goes on where a run in `workdir` stopped; returns the results of every evaluator.
 
     report: whether to write report.html, which takes seconds; a study of many short runs writes one of its own. until:
-    a step to stop at, with a checkpoint of it and no results; the same call without it goes on.
+    a step to stop at, with a checkpoint of it and no results; the same call without it goes on. allow_drift: fields
+    that may differ from what a run was begun with, see `drift.py`.
 
     Raises:
         UserError: on a config that cannot run, data that cannot be read, or a directory that holds another run.
         Preempted: on SIGTERM, once the last finished step is saved.
     """
+    check_allowed(allow_drift)
     preemption = Preemption()
     with preemption.listening(), watchdog(experiment.patience) as beat:
         return _trained(
-            experiment, path_of(workdir), preemption, beat, config_file=config_file, report=report, until=until
+            experiment,
+            path_of(workdir),
+            preemption,
+            beat,
+            config_file=config_file,
+            report=report,
+            until=until,
+            allow=allow_drift,
         )
 
 
@@ -68,14 +79,17 @@ def _trained(
     config_file: str | None,
     report: bool,
     until: int | None,
+    allow: Sequence[str],
 ) -> dict[str, float]:
     # Whatever can be wrong is found before the directory is made; a finished run only tells its results.
     prepared = None if is_finished(run) else prepare(experiment, run=run)
-    with claimed(run, experiment) if is_first() else contextlib.nullcontext():
+    with claimed(run, experiment, allow=allow) if is_first() else contextlib.nullcontext([]) as changes:
         if not is_finished(run):
             check_common(run)
             prepared = prepared or prepare(experiment, run=run)
-            _train(experiment, run, prepared, preemption, beat, config_file=config_file, until=until)
+            if is_first():
+                _record(experiment, run, prepared, config_file=config_file, allow=allow, changes=changes)
+            _train(experiment, run, prepared, preemption, beat, until=until)
         if not is_finished(run):
             return {}
         results = shared(lambda: read_results(run))
@@ -98,6 +112,26 @@ def read_results(run: AnyPath) -> dict[str, float]:
     return {name: float(value) for name, value in read_json(run / 'results.json').items()}
 
 
+def _record(
+    experiment: Experiment,
+    run: AnyPath,
+    prepared: Prepared,
+    *,
+    config_file: str | None,
+    allow: Sequence[str],
+    changes: Sequence[Change],
+) -> None:
+    """Writes where a run comes from, once all that must match does."""
+    if prepared.start:
+        write_json(run / 'init.json', record(prepared.start))
+    origin = {'init_from': told(run)} if (run / 'init.json').exists() else {}
+    parameters = sum(x.size for x in jax.tree.leaves(prepared.shapes.params))
+    now = manifest(experiment, parameters=parameters, config_file=config_file) | origin
+    record_manifest(run, now, allow=allow, changes=changes)
+    record_config(run, experiment)
+    (run / 'report.html').unlink(missing_ok=True)  # of a shorter run
+
+
 def _train(
     experiment: Experiment,
     run: AnyPath,
@@ -105,20 +139,13 @@ def _train(
     preemption: Preemption,
     beat: Callable[[], None],
     *,
-    config_file: str | None,
     until: int | None,
 ) -> None:
-    """Fills a claimed directory: manifest, checkpoints, metrics, and when all is done predictions and results."""
-    mesh, batch, shapes, start = prepared
+    """Fills a claimed directory: checkpoints, metrics, and when all is done predictions and results."""
+    mesh, batch, shapes, _ = prepared
     parameters, trained = (
         sum(x.size for x in jax.tree.leaves(part)) for part in (shapes.params, experiment.optim.trained(shapes.params))
     )
-    if is_first():
-        if start:
-            write_json(run / 'init.json', record(start))
-        origin = {'init_from': told(run)} if (run / 'init.json').exists() else {}
-        record_manifest(run, manifest(experiment, parameters=parameters, config_file=config_file) | origin)
-        (run / 'report.html').unlink(missing_ok=True)  # of a shorter run
     together()
     checkpoints = Checkpoints(run / 'checkpoints', keep=experiment.checkpoint.keep)
     state = resumed(checkpoints, shapes, say=say) or _fresh(experiment, prepared)

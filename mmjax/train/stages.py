@@ -36,7 +36,9 @@ def by_name(stages: Sequence[Experiment]) -> dict[str, Experiment]:
     return found
 
 
-def train_stages(stages: Mapping[str, Experiment], *, workdir: str, config_file: str | None = None) -> dict[str, float]:
+def train_stages(
+    stages: Mapping[str, Experiment], *, workdir: str, config_file: str | None = None, allow_drift: Sequence[str] = ()
+) -> dict[str, float]:
     """Trains each stage that is not finished, in their order; returns all results, as `STAGE/EVALUATION/METRIC`.
 
     Killed and called again it goes on with the stage that was not finished. That every one can run, and finds in the
@@ -63,7 +65,7 @@ def train_stages(stages: Mapping[str, Experiment], *, workdir: str, config_file:
     results: dict[str, float] = {}
     for name, stage in stages.items():
         _check_source(directory / name, stage)
-        scores = train(stage, workdir=str(directory / name), config_file=config_file)
+        scores = train(stage, workdir=str(directory / name), config_file=config_file, allow_drift=allow_drift)
         results |= {f'{name}/{metric}': value for metric, value in scores.items()}
     return results
 
