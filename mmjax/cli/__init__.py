@@ -216,5 +216,5 @@ def _refuse(rest: list[str], *, flags: Sequence[str]) -> None:
 
 def _usage() -> str:
     """What `mmjax --help` prints."""
-    lines = [f'  {name:9}{(cls.__doc__ or "").splitlines()[0]}' for name, cls in VERBS.items()]
+    lines = [f'  {name:11}{(cls.__doc__ or "").splitlines()[0]}' for name, cls in VERBS.items()]
     return '\n'.join(['usage: mmjax VERB …', '', *lines, '', '`mmjax VERB --help` tells what a verb takes.'])

@@ -26,6 +26,8 @@ from mmjax.paths import flat
 from mmjax.sharding.each import on_each_device
 from mmjax.train.digests import bits_of
 
+NAMED = 4  # arrays that a message names
+
 
 class Flipped(UserError):
     """Memory of a device holds other bits than were written there."""
@@ -110,12 +112,10 @@ def _places(arrays: Mapping[str, Any], found: np.ndarray) -> Any:
 
 def _tell(places: list[tuple[str, Any]], what: str) -> None:
     if places:
-        path, device = places[0]
-        others = {d.id for p, d in places if p == path} - {device.id}
-        and_others = f' (and {", ".join(map(str, sorted(others)))})' if others else ''
-        leaves = len({p for p, _ in places}) - 1
-        more = f', and {leaves} more arrays' if leaves else ''
+        paths = sorted(dict.fromkeys(path for path, _ in places), key=lambda path: not path.startswith('params/'))
+        devices = ', '.join(str(number) for number in sorted({device.id for _, device in places}))
+        more = f' and {len(paths) - NAMED} more arrays' if len(paths) > NAMED else ''
         raise Flipped(
-            f'{path} {what} device {device.id}{and_others}{more}: it is not saved; the same command goes on from the '
+            f'{", ".join(paths[:NAMED])}{more} {what} device {devices}: not saved; the same command goes on from the '
             'last checkpoint, if possible without that device'
         )

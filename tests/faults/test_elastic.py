@@ -1,4 +1,4 @@
-"""A short form of `scripts/faults/elastic`, which was not run in full yet, and that it can find what is wrong."""
+"""A short form of `scripts/faults/elastic`, and that it can find what is wrong. No full result is committed yet."""
 
 from mmjax.faults import elastic
 
