@@ -81,6 +81,8 @@ def _others(value: Any) -> list[Any]:
 def _claimed(run: Path, changed: Experiment, path: str) -> Trial:
     """What becomes of a run that goes on with one field changed, held against the field's rule."""
     rule, said, told = rule_of(path), '', []
+    if path == 'steps' and not changed.optim.schedule.depends_on_length():
+        rule = MAY  # it is prolonged
     try:
         with claimed(run, changed) as changes:
             told = [change.path for change in changes]

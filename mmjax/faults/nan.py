@@ -183,7 +183,8 @@ def flipped(of: Experiment, part: str, rng: np.random.Generator, directory: str)
         return f'{path} on device {device} before step {before}: nobody noticed'
     except UserError as error:
         saved = max(steps_in(workdir / 'checkpoints'), default=0)
-        if f'{path} ' in str(error) and f'device {device}' in str(error) and saved < before:
+        named = path in str(error).replace(',', ' ').split()
+        if named and f'device {device}' in str(error) and saved < before:
             return ''
         return f'{path} on device {device} before step {before}, {saved} is saved: {error}'
 
