@@ -322,7 +322,7 @@ def test_data_that_have_changed_are_refused(tmp_path, trained, monkeypatch):
     before = json.loads(path.read_text())
     assert before['data'] == {'train': 'toy', 'validation': 'toy', 'test': 'toy'} and before['parameters'] == 1000
     path.write_text(json.dumps(before | {'data': before['data'] | {'test': 'another'}}))
-    with pytest.raises(UserError, match='the data of test have changed since it began'):
+    with pytest.raises(UserError, match=r'has changed since it began: data\.test was another and is toy'):
         study_command(study(), tmp_path)
 
 
