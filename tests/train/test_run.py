@@ -268,7 +268,7 @@ def test_resuming_tells_what_changed_and_refuses_other_data(tmp_path):
     train(toy.experiment(steps=4), workdir=str(tmp_path))
     (resumed,) = json.loads(path.read_text())['resumed']
     assert resumed.pop('config_hash') != first['config_hash']  # of the longer run
-    assert resumed == {'packages': first['packages'], 'python': first['python']}
+    assert resumed == {'packages': first['packages'], 'python': first['python'], 'config': [['steps', 2, 4]]}
     path.write_text(json.dumps(first | {'data': {'train': 'other', 'test': 'toy'}}))
-    with pytest.raises(UserError, match='the data of train have changed'):
+    with pytest.raises(UserError, match=r'has changed since it began: data\.train was other and is toy'):
         train(toy.experiment(steps=6), workdir=str(tmp_path))
