@@ -37,7 +37,7 @@ def run(*, trials: int, seed: int) -> list[Trial]:
     with tempfile.TemporaryDirectory() as directory:
         base = Path(directory)
         wrong = dirty.write(base / dirty.FOLDER, rows=rows, share=SHARE, seed=seed)
-        dirty.write(base / 'clean' / dirty.FOLDER, rows=rows, share=0, seed=seed)
+        dirty.write(base / 'clean' / dirty.FOLDER, rows=rows, share=0.0, seed=seed)
         before = os.environ.get('MMJAX_DATA')
         os.environ['MMJAX_DATA'] = str(base)
         try:

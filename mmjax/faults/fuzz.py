@@ -149,7 +149,7 @@ def _kinds(directory: Path) -> dict[str, tuple[bytes, Read]]:
         history(read_manifest(path_of(directory)))
 
     written = experiment()
-    dirty.write(directory / 'shards', rows=8, share=0, seed=0)
+    dirty.write(directory / 'shards', rows=8, share=0.0, seed=0)
     return {
         'png': (_encoded(pixels, 'PNG'), images),
         'jpeg': (_encoded(pixels, 'JPEG'), images),

@@ -35,7 +35,7 @@ def test_xla_knows_the_option(monkeypatch):
     batch = shapes_of_batch(experiment)
     asked = compiler_options(device('gpu', ''), deterministic=True)
     mesh = mesh_of(experiment, batch, jax.devices()[:1])
-    monkeypatch.setattr('mmjax.train.step.compiler_options', lambda *_, **__: asked)
+    monkeypatch.setattr('mmjax.train.guarded.compiler_options', lambda *_, **__: asked)
     shapes = abstract_state(experiment, batch, mesh)
     with jax.set_mesh(mesh):
         step_program(experiment, shapes).lower(shapes, batch).compile()
