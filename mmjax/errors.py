@@ -2,6 +2,7 @@
 
 import difflib
 import errno
+import functools
 from collections.abc import Collection, Iterable
 from typing import Any
 
@@ -28,11 +29,7 @@ class BadExample(UserError):
         self.reason = reason
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _bad_example, (str(self), self.reason)  # it comes from the loader's processes
-
-
-def _bad_example(told: str, reason: str) -> BadExample:
-    return BadExample(told, reason=reason)
+        return functools.partial(BadExample, reason=self.reason), (str(self),)  # it comes from the loader's processes
 
 
 class Preempted(BaseException):

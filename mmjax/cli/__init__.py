@@ -15,7 +15,7 @@ from mmjax.cli.plan import Plan
 from mmjax.cli.reproduce import Reproduce
 from mmjax.cli.restarts import kept_up_alone
 from mmjax.cli.train import Eval, Train
-from mmjax.cli.verb import Run, Trusting, Verb, checked
+from mmjax.cli.verb import Run, Trusting, Verb, checked, refuse
 from mmjax.config.parsing import named_values, parse
 from mmjax.errors import FULL, Preempted, UserError, nearest
 
@@ -59,7 +59,7 @@ class Diff(Verb):
     b: Run
 
     def run(self, rest: list[str]) -> dict[str, Any]:
-        _refuse(rest, flags=('--json',))
+        refuse(rest, flags=('--json',))
         from mmjax.train.compare import compare
 
         return compare(checked(self.a), checked(self.b))
@@ -101,7 +101,7 @@ class StudyVerb(Verb):
     ] = 1
 
     def run(self, rest: list[str]) -> dict[str, Any]:
-        _refuse(rest, flags=('--json', '--workdir', '--dry-run', '--quick', '--together'))
+        refuse(rest, flags=('--json', '--workdir', '--dry-run', '--quick', '--together'))
         if self.together < 1:
             raise UserError(f'--together: {self.together} is below 1')
         from mmjax.config import load_file
@@ -207,11 +207,6 @@ def _parse(name: str, args: list[str]) -> tuple[Verb, list[str]]:
     own = [arg for arg in args if arg not in later]
     verb, rest = parse(cls, own, prog=f'mmjax {name}')
     return verb, rest + later[:1]
-
-
-def _refuse(rest: list[str], *, flags: Sequence[str]) -> None:
-    if rest:
-        raise UserError(f'unknown argument {rest[0]!r}{nearest(rest[0], flags)}')
 
 
 def _usage() -> str:

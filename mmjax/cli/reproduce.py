@@ -5,8 +5,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from mmjax.cli.verb import Run, Trusting, checked
-from mmjax.errors import UserError, nearest
+from mmjax.cli.verb import Run, Trusting, checked, refuse
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,9 +26,7 @@ class Reproduce(Trusting):
     ] = None
 
     def run(self, rest: list[str]) -> dict[str, Any]:
-        if rest:
-            flags = ('--until', '--workdir', '--trust', '--json')
-            raise UserError(f'unknown argument {rest[0]!r}{nearest(rest[0], flags)}')
+        refuse(rest, flags=('--until', '--workdir', '--trust', '--json'))
         run = checked(self.directory)
         from mmjax.train.reproduce import reproduce
 

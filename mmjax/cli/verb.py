@@ -1,6 +1,7 @@
 """What every verb of the command line is made of."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar
 
 import tyro
@@ -77,6 +78,12 @@ class Trusting(Verb):
         tyro.conf.UseAppendAction[tuple[str, ...]],
         tyro.conf.arg(metavar='PACKAGE', help="import classes of this package too, where the run's config names them"),
     ] = ()
+
+
+def refuse(rest: Sequence[str], *, flags: Sequence[str]) -> None:
+    """Raises UserError where there are arguments that a verb does not take. flags: those that it does."""
+    if rest:
+        raise UserError(f'unknown argument {rest[0]!r}{nearest(rest[0], flags)}')
 
 
 def checked(run: str) -> str:

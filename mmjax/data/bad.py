@@ -5,12 +5,12 @@ what a resumed run reads do not change. What is bad is a function of the example
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from mmjax.data.base import Example
+from mmjax.data.base import Example, Reader
 from mmjax.errors import BadExample
 
 BAD, WEIGHT = 'bad', 'weight'
@@ -19,7 +19,7 @@ BAD, WEIGHT = 'bad', 'weight'
 NEAR, FAR = 8, 56  # rows after a bad one, and over the whole split, that may take its place
 SAMPLES = 5  # examples that say how all are
 
-Kinds = dict[str, str]
+Kinds = dict[str, Any]  # by entry: type and shape of an array, the class of anything else
 Place = tuple[int, int]  # a row of the split, and the place in the stream by which its draws are made
 
 
@@ -66,13 +66,40 @@ def _others(row: int, length: int) -> Iterator[int]:
             yield (row + step) % length
 
 
+def readable(reader: Reader, rows: Sequence[int]) -> Iterator[tuple[int, Example | BadExample]]:
+    """Each row with its example, or with what is wrong with it; read at once where all are good."""
+    try:
+        check_known(reader, rows)
+        yield from zip(rows, reader.read(rows), strict=True)
+        return
+    except BadExample:
+        pass
+    for row in rows:
+        try:
+            check_known(reader, [row])
+            yield row, reader.read([row])[0]
+        except BadExample as error:
+            yield row, error
+
+
+def check_known(reader: Reader, rows: Sequence[int]) -> None:
+    """Raises BadExample where one of these rows is known to be bad."""
+    for row in rows:
+        if row in reader.bad:
+            raise BadExample(reader.bad[row].told, reason=reader.bad[row].reason)
+
+
 def kinds(example: Mapping[str, Any]) -> Kinds:
     """Type and shape of each entry, as `stack` asks for them."""
-    return {key: kind(value) for key, value in example.items()}
+    return {key: _kind(value) for key, value in example.items()}
 
 
-def kind(value: Any) -> str:
-    return f'{value.dtype} {list(value.shape)}' if isinstance(value, np.ndarray | np.generic) else type(value).__name__
+def _kind(value: Any) -> Any:
+    return (value.dtype, value.shape) if isinstance(value, np.ndarray | np.generic) else type(value)
+
+
+def _told(kind: Any) -> str:
+    return kind.__name__ if isinstance(kind, type) else f'{kind[0]} {list(kind[1])}'
 
 
 def common(examples: Iterable[Callable[[], Example]]) -> Kinds:
@@ -81,7 +108,7 @@ def common(examples: Iterable[Callable[[], Example]]) -> Kinds:
     Raises:
         BadExample: of the first, where all are bad.
     """
-    met: Counter[tuple[tuple[str, str], ...]] = Counter()
+    met: Counter[tuple[tuple[str, Any], ...]] = Counter()
     bad: list[BadExample] = []
     for make in examples:
         try:
@@ -93,19 +120,21 @@ def common(examples: Iterable[Callable[[], Example]]) -> Kinds:
     return dict(met.most_common(1)[0][0])
 
 
+def check_keys(example: Mapping[str, Any], expected: Collection[str]) -> None:
+    """Raises BadExample where an example has not the entries that others have."""
+    if odd := example.keys() ^ set(expected):
+        told = f'some examples have {", ".join(sorted(odd))} and others do not; give all the same keys, None for absent'
+        raise BadExample(told, reason='other fields')
+
+
 def check_kinds(example: Mapping[str, Any], expected: Kinds) -> None:
     """Raises BadExample where an example cannot stand in a batch with those that have `expected`."""
-    if odd := example.keys() ^ expected.keys():
-        has = 'some examples have' if min(odd) in example else 'most examples have'
-        raise BadExample(
-            f'{has} {", ".join(sorted(odd))} and others do not; give all the same keys, None for absent',
-            reason='other fields',
-        )
+    check_keys(example, expected)
     for key, value in example.items():
-        if (found := kind(value)) != expected[key]:
+        if (found := _kind(value)) != expected[key]:
             raise BadExample(
-                f"'{key}' is {expected[key]} in one example and {found} in another; add a transform that gives them "
-                'one shape (Image(size=…), Words(length=…))',
+                f"'{key}' is {_told(expected[key])} in one example and {_told(found)} in another; add a transform that "
+                'gives them one shape (Image(size=…), Words(length=…))',
                 reason='other shape',
             )
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from mmjax.data.bad import check_keys
 from mmjax.data.base import Example
 from mmjax.errors import UserError
 
@@ -16,9 +17,7 @@ def stack(examples: Sequence[Example]) -> dict[str, np.ndarray]:
     """Stacks each entry along a new first axis. Raises UserError where that cannot be done, with what would do."""
     keys = examples[0].keys()
     for example in examples:
-        if example.keys() != keys:
-            odd = ', '.join(sorted(keys ^ example.keys()))
-            raise UserError(f'some examples have {odd} and others do not; give all the same keys, None for absent')
+        check_keys(example, keys)
     return {key: _stack(key, [example[key] for example in examples]) for key in keys}
 
 

@@ -2,12 +2,12 @@
 
 import hashlib
 import os
-from collections.abc import Collection, Hashable, Iterator, Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
 
-from mmjax.data.bad import FAR, Bad
+from mmjax.data.bad import FAR, Bad, check_keys, readable
 from mmjax.data.base import Example, Reader, Transform, apply, entries
 from mmjax.errors import BadExample, UserError
 
@@ -34,13 +34,13 @@ class Cached(Reader):
         good: list[int] = []
         limit = MEMORY_SHARE * os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
         for start in range(0, self._length, READ_AT_ONCE):
-            for row, example in _read(reader, range(start, min(start + READ_AT_ONCE, self._length))):
+            for row, example in readable(reader, range(start, min(start + READ_AT_ONCE, self._length))):
                 try:
                     if isinstance(example, BadExample):
                         raise example
                     for position, transform in enumerate(transforms):
                         example = _apply_once(transform, example, position, memo)
-                    _check_keys(example, self._columns)
+                    check_keys(example, self._columns or example)
                 except BadExample as error:
                     bad[row] = Bad(row, error.reason, str(error))
                     if not good and row == min(FAR, self._length - 1):  # it is not the examples that are wrong
@@ -69,26 +69,6 @@ class Cached(Reader):
             rows = self._at[list(rows)].tolist()
         columns = [(key, column.values, column.rows) for key, column in self._columns.items()]
         return [{key: values[at[row]] for key, values, at in columns} for row in rows]
-
-
-def _check_keys(example: Example, columns: Collection[str]) -> None:
-    if columns and example.keys() != set(columns):
-        odd = ', '.join(sorted(example.keys() ^ set(columns)))
-        told = f'some examples have {odd} and others do not; give all the same keys, None for absent'
-        raise BadExample(told, reason='other fields')
-
-
-def _read(reader: Reader, rows: Sequence[int]) -> Iterator[tuple[int, Example | BadExample]]:
-    try:
-        yield from zip(rows, reader.read(rows), strict=True)
-        return
-    except BadExample:
-        pass
-    for row in rows:
-        try:
-            yield row, reader.read([row])[0]
-        except BadExample as error:
-            yield row, error
 
 
 class _Column:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
+from mmjax.data.bad import readable
 from mmjax.data.base import Measure, Reader, Transform, apply
 from mmjax.data.prepare import data_dir
 from mmjax.errors import BadExample
@@ -63,25 +64,15 @@ def _measure(
     with tqdm(total=len(reader), desc='mmjax: measuring examples, once', unit='', disable=None, delay=2) as bar:
         for start in range(0, len(reader), READ_AT_ONCE):
             rows = range(start, min(start + READ_AT_ONCE, len(reader)))
-            try:
-                lengths[:, rows.start : rows.stop] = _lengths_of(reader, rows, rest, measures)
-            except BadExample:
-                for row in rows:  # what is bad has no length
-                    with contextlib.suppress(BadExample):
-                        lengths[:, row] = _lengths_of(reader, [row], rest, measures)[:, 0]
+            for row, example in readable(reader, rows):
+                with contextlib.suppress(BadExample):  # what is bad has no length
+                    if isinstance(example, BadExample):
+                        raise example
+                    for transform in rest:
+                        example = apply(transform, example)
+                    lengths[:, row] = [measure(example) for measure in measures]
             bar.update(len(rows))
     return list(lengths)
-
-
-def _lengths_of(
-    reader: Reader, rows: Sequence[int], rest: Sequence[Transform], measures: Sequence[Measure]
-) -> Float[np.ndarray, '_measures _rows']:
-    if known := next((reader.bad[row] for row in rows if row in reader.bad), None):
-        raise BadExample(known.told, reason=known.reason)
-    examples = reader.read(rows)
-    for transform in rest:
-        examples = [apply(transform, example) for example in examples]
-    return np.array([[measure(example) for example in examples] for measure in measures], float)
 
 
 def _store(file: AnyPath, lengths: Float[np.ndarray, '_rows']) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from mmjax.data.bad import BAD, SAMPLES, WEIGHT, Kinds, Place, check_kinds, check_texts, common, usable
+from mmjax.data.bad import BAD, SAMPLES, WEIGHT, Kinds, Place, check_kinds, check_known, check_texts, common, usable
 from mmjax.data.base import Data, Example, Feed, Measure, Reader, Stream, Transform, apply
 from mmjax.data.batch import stack
 from mmjax.data.cache import Cached
@@ -100,13 +100,6 @@ class OpenData(Stream):
 
     def mean(self, measure: Measure) -> float:
         return float(self.lengths(measure)[0].mean())
-
-
-def check_known(reader: Reader, rows: Sequence[int]) -> None:
-    """Raises BadExample where one of these rows is known to be bad."""
-    for row in rows if reader.bad else ():
-        if row in reader.bad:
-            raise BadExample(reader.bad[row].told, reason=reader.bad[row].reason)
 
 
 def open_data(data: Data) -> OpenData:

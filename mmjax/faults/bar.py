@@ -36,6 +36,12 @@ def victim(*, steps: int, every: int, keep: int) -> Experiment:
     )
 
 
+def progress(number: int, trials: int) -> None:
+    """Tells on a terminal that one more is done."""
+    if sys.stderr.isatty():
+        print(f'\r{number + 1} of {trials}', end='', file=sys.stderr, flush=True)
+
+
 def result(trials: Sequence[Trial], *, seed: int) -> dict[str, Any]:
     """`trials`, `survived`, both of each kind of fault too, and what it was run with."""
     made, lived = Counter(), Counter()

@@ -20,7 +20,7 @@ import numpy as np
 from mmjax.errors import UserError
 from mmjax.faults import bar
 from mmjax.faults.bar import Trial, victim
-from mmjax.train.checkpoint import Checkpoints, damaged_in, steps_in
+from mmjax.train.checkpoint import Checkpoints, damaged_in, reading, steps_in
 from mmjax.train.digests import Leaves, digests
 from mmjax.train.prepare import shapes_of_batch
 from mmjax.train.resume import resumed
@@ -66,8 +66,7 @@ def run(*, trials: int, seed: int) -> list[Trial]:
             wrong = _judged(copy, like, known, harmed)
             done.append(Trial(harm, f'{what}: {wrong}' if wrong else ''))
             shutil.rmtree(copy)
-            if sys.stderr.isatty():
-                print(f'\r{number + 1} of {trials}', end='', file=sys.stderr, flush=True)
+            bar.progress(number, trials)
         return done
 
 
@@ -108,7 +107,7 @@ def _judged(copy: Path, like: TrainState, known: dict[int, Leaves], harmed: int)
 
 
 def _digests(run: Path, step: int, like: TrainState) -> Leaves:
-    with contextlib.closing(Checkpoints(run / 'checkpoints', keep=None)) as checkpoints:
+    with reading(run) as checkpoints:
         return digests(checkpoints.restore(step, like))
 
 

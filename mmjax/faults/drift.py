@@ -27,7 +27,7 @@ from mmjax.experiment import Experiment
 from mmjax.faults import bar
 from mmjax.faults.bar import Trial, victim
 from mmjax.paths import flat, nested
-from mmjax.train.checkpoint import Checkpoints
+from mmjax.train.checkpoint import reading
 from mmjax.train.directory import claimed
 from mmjax.train.drift import IGNORED, MAY, MUST, rule_of
 from mmjax.train.prepare import shapes_of_batch
@@ -101,7 +101,7 @@ def _claimed(run: Path, changed: Experiment, path: str) -> Trial:
 def _leaves(experiment: Experiment, run: Path) -> Iterator[Trial]:
     batch = shapes_of_batch(experiment)
     like = flat(serialization.to_state_dict(abstract_state(experiment, batch, mesh_of(experiment, batch))))
-    with contextlib.closing(Checkpoints(run / 'checkpoints', keep=None)) as checkpoints:
+    with reading(run) as checkpoints:
         for path, leaf in like.items():
             if not hasattr(leaf, 'dtype'):
                 continue

@@ -35,12 +35,12 @@ from mmjax.experiment import Experiment
 from mmjax.faults import bar
 from mmjax.faults.bar import Trial, victim
 from mmjax.faults.same import difference
-from mmjax.faults.starts import NEVER
+from mmjax.faults.starts import NEVER, cached
 from mmjax.sharding import MeshShape, place_batch, rows_here
 from mmjax.sharding.candidates import written
 from mmjax.train.check_parts import SMALL
 from mmjax.train.check_parts import experiment as model_of
-from mmjax.train.checkpoint import Checkpoints
+from mmjax.train.checkpoint import Checkpoints, reading
 from mmjax.train.digests import Leaves, digests
 from mmjax.train.mesh_equality import SAME, apart, prepared
 from mmjax.train.state import TrainState, abstract_state
@@ -117,7 +117,7 @@ def meshes(base: Path, *, trials: int, after: int = AFTER) -> list[Trial]:
         on = dataclasses.replace(of, mesh=shape)
         mesh, batch, _, step = prepared(on, jax.devices()[:n])
         for name, (arrays, losses) in known.items():
-            with contextlib.closing(Checkpoints(base / name / 'checkpoints', keep=None)) as checkpoints:
+            with reading(base / name) as checkpoints:
                 state = checkpoints.restore(BEFORE, abstract_state(on, batch, mesh))
             wrong = '' if digests(state) == arrays else 'other arrays'
             far = apart(_go_on(of, mesh, state, step, steps=after)[1], losses)
@@ -209,9 +209,7 @@ def _stretch(base: Path, run: Path, layout: Layout, changes: Sequence[str], *, m
     """Starts a run, to its end or until it moves on; returns what is wrong."""
     arguments = ['train', STEADY, '--workdir', str(run), *changes]
     environ = {
-        'JAX_COMPILATION_CACHE_DIR': str(base / 'cache'),
-        'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.05',
-        'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '0',
+        **cached(base),
         'XLA_FLAGS': f'--xla_force_host_platform_device_count={layout.devices}',  # and none that a test was given
         'MMJAX_FAIL': f'loop/step@{EVERY}=term' if moves else '',
     }
@@ -219,11 +217,7 @@ def _stretch(base: Path, run: Path, layout: Layout, changes: Sequence[str], *, m
         command = ['mmjax.cli']
     else:
         size = ['--processes', str(layout.processes), '--devices', str(layout.devices)]
-        command = [
-            'mmjax.distributed.local',
-            *size,
-            '--',
-        ]
+        command = ['mmjax.distributed.local', *size, '--']
     done = subprocess.run(
         [sys.executable, '-m', *command, *arguments],
         env={**os.environ, **environ},

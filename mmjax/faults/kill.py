@@ -23,7 +23,7 @@ import psutil
 from mmjax.faults import bar
 from mmjax.faults.bar import Trial
 from mmjax.faults.same import difference, rows_that_differ
-from mmjax.faults.starts import NEVER, Start, Starter
+from mmjax.faults.starts import NEVER, Start, Starter, cached
 from mmjax.faults.victim import experiment, seen
 from mmjax.train.metrics import read_rows
 
@@ -180,14 +180,9 @@ def supervised(
     else:
         launcher = [sys.executable, '-m', 'mmjax.distributed.local', '--processes', str(processes), '--devices', '2']
         command = [*launcher, *kept, '--', *arguments]
-    cache = {
-        'JAX_COMPILATION_CACHE_DIR': str(base / 'cache'),
-        'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.05',
-        'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '0',
-    }
     with said.open('w') as file:
         return subprocess.Popen(
-            command, env=os.environ | cache | dict(environ or {}), stdout=file, stderr=subprocess.STDOUT
+            command, env=os.environ | cached(base) | dict(environ or {}), stdout=file, stderr=subprocess.STDOUT
         )
 
 

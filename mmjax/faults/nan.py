@@ -36,7 +36,7 @@ from mmjax.guard import Guard
 from mmjax.sharding import MeshShape, place_batch
 from mmjax.train.check_parts import Drawn, Size
 from mmjax.train.check_parts import experiment as model_of
-from mmjax.train.checkpoint import Checkpoints, steps_in
+from mmjax.train.checkpoint import reading, steps_in
 from mmjax.train.digests import Leaves, digests, kinds
 from mmjax.train.mesh_equality import prepared
 from mmjax.train.metrics import read_rows
@@ -83,16 +83,11 @@ def run(*, trials: int, seed: int) -> list[Trial]:
         for number in range(trials):
             done.append(Trial('flip_copy', copy_flipped(rng, directory)))
             done.append(Trial('flip_single', single_flipped(rng, directory)))
-            bar_of_progress(number, trials)
+            bar.progress(number, trials)
         for step in (55, 58, 60):
             of = subject(steps=60, guard=Guard(spike=SPIKE), balance=Poison((step,), '100', 'all'))
             done.append(one('spike', of, [step], directory))
     return done + series(norms(CLEAN), rng)
-
-
-def bar_of_progress(number: int, trials: int) -> None:
-    if sys.stderr.isatty():
-        print(f'\r{number + 1} of {trials}', end='', file=sys.stderr, flush=True)
 
 
 def poisoned(steps: Sequence[int], value: str, where: str) -> Experiment:
@@ -138,12 +133,9 @@ def gives_up(directory: str) -> str:
         if 'after going back 1 times' not in str(error):
             return f'said {error}'
     batch = shapes_of_batch(of)
-    checkpoints = Checkpoints(workdir / 'checkpoints', keep=None)
-    try:
-        newest = steps_in(workdir / 'checkpoints')[-1]
+    with reading(workdir) as checkpoints:
+        newest = checkpoints.steps[-1]
         state = checkpoints.restore(newest, abstract_state(of, batch, mesh_of(of, batch)))
-    finally:
-        checkpoints.close()
     finite = all(np.isfinite(np.asarray(x)).all() for x in jax.tree.leaves(state))
     return '' if finite and newest == 6 else f'step {newest} is saved, {"" if finite else "not "}finite'
 

@@ -6,17 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from mmjax.train.checkpoint import Checkpoints, steps_in
+from mmjax.train.checkpoint import reading
 from mmjax.train.metrics import read_rows
 
 
 def state_of(run: Path) -> dict[str, str]:
     """The digest of every array of its newest checkpoint, as saved: parameters, optimiser, moving average, step."""
-    checkpoints = Checkpoints(run / 'checkpoints', keep=None)
-    try:
-        return checkpoints.about(steps_in(run / 'checkpoints')[-1])['leaves']
-    finally:
-        checkpoints.close()
+    with reading(run) as checkpoints:
+        return checkpoints.about(checkpoints.steps[-1])['leaves']
 
 
 def difference(run: Path, whole: Path) -> str:

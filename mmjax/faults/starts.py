@@ -11,12 +11,20 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 CACHE = {  # a start compiles only what no start before it has
-    'jax_compilation_cache_dir': 'cache',
     'jax_persistent_cache_min_compile_time_secs': 0.05,
     'jax_persistent_cache_min_entry_size_bytes': 0,
 }
 LOOK = 0.005  # seconds between looks
 NEVER = 300.0  # seconds after which what was awaited counts as never coming
+
+
+def cached(directory: Path) -> dict[str, str]:
+    """The environment of a process that is not one of `Starter`, and compiles only what none before it has."""
+    return {name.upper(): str(value) for name, value in _cache(directory).items()}
+
+
+def _cache(directory: Path) -> Mapping[str, object]:
+    return CACHE | {'jax_compilation_cache_dir': str(directory / 'cache')}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +94,7 @@ class Starter:
         self._count += 1
         said = self._directory / f'said-{self._count}'
         arguments = [str(argument) for argument in argv]
-        cache = CACHE | {'jax_compilation_cache_dir': str(self._directory / 'cache')}
+        cache = _cache(self._directory)
         process = self._context.Process(target=_main, args=[arguments, str(said), dict(environ or {}), cache])
         process.start()
         return Start(process, said)

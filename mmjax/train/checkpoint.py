@@ -1,5 +1,6 @@
 """Checkpoints. The only module that knows Orbax."""
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -12,7 +13,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from mmjax.distributed.group import is_first, shared
+from mmjax.distributed.group import is_first, say, shared
 from mmjax.errors import UserError
 from mmjax.failpoints import failpoint
 from mmjax.paths import flat, nested
@@ -93,7 +94,7 @@ class Checkpoints:
         needed = MARGIN * sum(x.nbytes for x in jax.tree.leaves(state))
         free = shared(lambda: min(room(self._directory), sys.float_info.max))
         if free < needed:
-            _say(f'checkpoint {step} is not saved: {needed / MIB:.1f} MiB needed, {free / MIB:.1f} MiB are free')
+            say(f'mmjax: checkpoint {step} is not saved: {needed / MIB:.1f} MiB needed, {free / MIB:.1f} MiB are free')
             return
         if there:  # the same step is written anew
             self._manager.delete(step)
@@ -206,7 +207,7 @@ class Checkpoints:
         except Exception as error:  # of TensorStore, Orbax or the disk
             if jax.process_count() > 1:
                 raise
-            _say(f'checkpoint {self._saving} is not saved: {shorten(str(error), 200)}')
+            say(f'mmjax: checkpoint {self._saving} is not saved: {shorten(str(error), 200)}')
             self._manager = ocp.CheckpointManager(self._directory, options=self._options)  # which tidies up
 
     def _part(self, step: int, part: str) -> Any:
@@ -218,9 +219,9 @@ class Checkpoints:
         self._sealer.close()
 
 
-def _say(line: str) -> None:
-    if is_first():
-        print(f'mmjax: {line}', file=sys.stderr, flush=True)
+def reading(run: AnyPath) -> contextlib.closing[Checkpoints]:
+    """The checkpoints of a run, to be read alone: `with reading(run) as checkpoints:`."""
+    return contextlib.closing(Checkpoints(run / 'checkpoints', keep=None))
 
 
 def steps_in(directory: AnyPath) -> list[int]:

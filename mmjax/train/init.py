@@ -1,6 +1,5 @@
 """Starting at the parameters of another run: what fits is found and told before anything trains, then read."""
 
-import contextlib
 import functools
 import math
 from collections.abc import Iterable, Mapping
@@ -16,7 +15,7 @@ from mmjax.nn.lora import merged
 from mmjax.paths import beginnings, check_patterns, flat, nested, reach
 from mmjax.sharding import replicated
 from mmjax.storage import AnyPath, path_of
-from mmjax.train.checkpoint import Checkpoints
+from mmjax.train.checkpoint import reading
 from mmjax.train.directory import load_experiment, packages_of
 from mmjax.train.files import read_json
 from mmjax.train.manifest import history
@@ -73,7 +72,7 @@ def find_start(experiment: Experiment, new: Any, *, run: AnyPath | None) -> Star
         names = [str(path.parent) for path in source.parent.glob('*/checkpoints')]
         raise UserError(f'init_from: {source} is no run with a checkpoint{nearest(str(source), names)}')
     step, part = newest_step(source), 'ema'
-    with _checkpoints(source) as checkpoints:
+    with reading(source) as checkpoints:
         old = checkpoints.leaves(step, part=part) if init.average else {}
         if not old:
             part = 'params'
@@ -86,14 +85,10 @@ def find_start(experiment: Experiment, new: Any, *, run: AnyPath | None) -> Star
 
 def newest_step(run: AnyPath) -> int:
     """Of a run's checkpoints. Raises UserError where it has none."""
-    with _checkpoints(run) as checkpoints:
+    with reading(run) as checkpoints:
         if not checkpoints.steps:
             raise UserError(f'init_from: {run} has no checkpoint yet; train it first')
         return checkpoints.steps[-1]
-
-
-def _checkpoints(run: AnyPath) -> contextlib.closing[Checkpoints]:
-    return contextlib.closing(Checkpoints(run / 'checkpoints', keep=None))
 
 
 def match(init: InitFrom, old: Shapes, new: Shapes, *, source: str) -> Match:
@@ -162,7 +157,7 @@ def load(start: Start, new: Any, mesh: jax.sharding.Mesh, *, experiment: Experim
     adapters = {path: x for path, x in start.old.items() if path.endswith(ADAPTER) and _kernel(path) in like}
     whole = replicated(mesh)
     small = {path: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole) for path, x in adapters.items()}
-    with _checkpoints(start.run) as checkpoints:
+    with reading(start.run) as checkpoints:
         checkpoints.check(start.step)
         read = checkpoints.restore_some(start.step, like | small, part=start.part)
     if adapters:

@@ -31,6 +31,11 @@ class Prepared(NamedTuple):
     shapes: TrainState
     start: Start | None
 
+    @property
+    def parameters(self) -> int:
+        """How many numbers the model has."""
+        return sum(x.size for x in jax.tree.leaves(self.shapes.params))
+
 
 def prepare(
     experiment: Experiment,

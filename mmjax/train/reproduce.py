@@ -21,7 +21,7 @@ from mmjax.errors import UserError
 from mmjax.experiment import Experiment
 from mmjax.paths import flat
 from mmjax.storage import AnyPath, absolute, is_url, path_of
-from mmjax.train.checkpoint import Checkpoints, steps_in
+from mmjax.train.checkpoint import reading, steps_in
 from mmjax.train.compare import causes, first_parting, metrics_of
 from mmjax.train.directory import load_experiment
 from mmjax.train.prepare import shapes_of_batch
@@ -105,12 +105,12 @@ def _by_how_much(
 
 
 def _leaf(run: AnyPath, step: int, path: str, like: TrainState) -> Any:
-    with contextlib.closing(Checkpoints(run / 'checkpoints', keep=None)) as checkpoints:
+    with reading(run) as checkpoints:
         return flat(serialization.to_state_dict(checkpoints.restore(step, like)))[path]
 
 
 def _digests(run: AnyPath, step: int) -> dict[str, str]:
-    with contextlib.closing(Checkpoints(run / 'checkpoints', keep=None)) as checkpoints:
+    with reading(run) as checkpoints:
         return checkpoints.about(step)['leaves']
 
 

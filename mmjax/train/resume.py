@@ -1,6 +1,5 @@
 """The state that a run goes on with: of its newest checkpoint that can be trusted."""
 
-import contextlib
 from collections.abc import Callable
 
 import jax
@@ -9,7 +8,7 @@ from mmjax.distributed.group import is_first, shared
 from mmjax.errors import UserError
 from mmjax.experiment import Experiment
 from mmjax.storage import path_of
-from mmjax.train.checkpoint import Checkpoints, Damaged, steps_in
+from mmjax.train.checkpoint import Checkpoints, Damaged, reading, steps_in
 from mmjax.train.state import TrainState, abstract_state
 from mmjax.types import Shapes
 
@@ -51,10 +50,9 @@ def restore(run: str, experiment: Experiment, mesh: jax.sharding.Mesh, batch: Sh
     Raises:
         UserError: where it has none, or it is damaged.
     """
-    directory = path_of(run) / 'checkpoints'
-    if not steps_in(directory):
+    if not steps_in(path_of(run) / 'checkpoints'):
         raise UserError(f'{run}: has no checkpoint yet; train it first')
-    with contextlib.closing(Checkpoints(directory, keep=None)) as checkpoints:
+    with reading(path_of(run)) as checkpoints:
         newest = checkpoints.steps[-1]
         checkpoints.check(newest)
         return checkpoints.restore(newest, abstract_state(experiment, batch, mesh))

@@ -125,8 +125,7 @@ def _record(
     if prepared.start:
         write_json(run / 'init.json', record(prepared.start))
     origin = {'init_from': told(run)} if (run / 'init.json').exists() else {}
-    parameters = sum(x.size for x in jax.tree.leaves(prepared.shapes.params))
-    now = manifest(experiment, parameters=parameters, config_file=config_file) | origin
+    now = manifest(experiment, parameters=prepared.parameters, config_file=config_file) | origin
     record_manifest(run, now, allow=allow, changes=changes)
     record_config(run, experiment)
     (run / 'report.html').unlink(missing_ok=True)  # of a shorter run
@@ -143,9 +142,8 @@ def _train(
 ) -> None:
     """Fills a claimed directory: checkpoints, metrics, and when all is done predictions and results."""
     mesh, batch, shapes, _ = prepared
-    parameters, trained = (
-        sum(x.size for x in jax.tree.leaves(part)) for part in (shapes.params, experiment.optim.trained(shapes.params))
-    )
+    parameters = prepared.parameters
+    trained = sum(x.size for x in jax.tree.leaves(experiment.optim.trained(shapes.params)))
     together()
     checkpoints = Checkpoints(run / 'checkpoints', keep=experiment.checkpoint.keep)
     state = resumed(checkpoints, shapes, say=say) or _fresh(experiment, prepared)
